@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -68,6 +69,7 @@ class Rates(NamedTuple):
 
 
 Scheme = Callable[[State, float], Rates]
+Advance = Callable[..., State]  # the signature of `step`, less the scheme
 
 
 def backward_euler(state: State, dt: float) -> Rates:
@@ -120,6 +122,22 @@ def step(
     def tangent(q: np.ndarray) -> Factorisation:
         return system.tangent(q, rates.velocity(q), rates.acceleration(q), rates.s1, rates.s2, force)
 
+    return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
+
+
+def solve_step(
+    system: SecondOrderSystem,
+    state: State,
+    dt: float,
+    rates: Rates,
+    residual: Callable[[np.ndarray], np.ndarray],
+    tangent: Callable[[np.ndarray], Factorisation],
+    *,
+    tolerance: float,
+    max_iterations: int,
+    index: int,
+) -> State:
+    """Solve residual(q) = 0 for the position a step later and complete the state by the rates; shared by every way to pose a step."""
     solved = newton(
         residual,
         tangent,
@@ -143,17 +161,19 @@ def simulate(
     scheme: Scheme = backward_euler,
     steps: int | None = None,
     tolerance: float = 1e-5,
+    advance: Advance | None = None,
 ) -> Iterator[State]:
     """Yield the states after each step of dt [s], without end unless steps is given.
 
-    force is constant or a function of time [s]; it is evaluated at the end of each step. Raises ValueError for a dt that is not
+    advance takes the place of `step` with the given scheme, e.g. `reduced.variational_step`. force is constant or a function of time [s]; it is evaluated at the end of each step. Raises ValueError for a dt that is not
     positive or a force that is not finite, ConvergenceError as `step` does.
     """
     positive("dt", dt)
+    advance = partial(step, scheme=scheme) if advance is None else advance
     start = state.time
     for index in count(1) if steps is None else range(1, steps + 1):
         # the time is counted in whole steps, so that rounding does not accumulate over a long run
         now = force(start + index * dt) if callable(force) else force
         finite("force", now)
-        state = replace(step(system, state, dt, force=now, scheme=scheme, tolerance=tolerance, index=index), time=start + index * dt)
+        state = replace(advance(system, state, dt, force=now, tolerance=tolerance, index=index), time=start + index * dt)
         yield state

@@ -1,0 +1,9 @@
+"""Subspaces of the full model's displacements: linear (PCA, modal) and a network's (HoD-Net autoencoder)."""
+
+from hodsim.subspace.archive import Model
+from hodsim.subspace.autoencoder import Autoencoder
+from hodsim.subspace.modal import modal, vibrations
+from hodsim.subspace.pca import pca, principal_directions
+from hodsim.subspace.subspace import Subspace
+
+__all__ = ["Autoencoder", "Model", "Subspace", "modal", "pca", "principal_directions", "vibrations"]

@@ -1,0 +1,114 @@
+"""The latent Euler-Lagrange equation (HoD-Net, eq. 12) with its exact tangent.
+
+With u = u0 + W g(q), the velocity is J v and the acceleration J a + D^2 f[v, v], where J = W Dg. The residual is R = J^T (M u'' +
+C u' + f_int(u) - f_ext). W is constant, so everything is done in feature space, R^m: with M^ = W^T M W, C^ = W^T C W,
+
+    R(q, v, a) = Dg^T p,    p = M^ (Dg a + D^2 g[v, v]) + C^ Dg v + W^T f_int(u) - W^T f_ext
+
+and column k of the tangent dR/dq + s1 dR/dv + s2 dR/da is
+
+      (D^2 g[e_k, .])^T p
+    + Dg^T M^ (s2 Dg e_k + D^2 g[e_k, a] + D^3 g[v, v, e_k] + 2 s1 D^2 g[v, e_k])
+    + Dg^T C^ (s1 Dg e_k + D^2 g[v, e_k])
+    + J^T K(u) J e_k
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hodsim.checks import shape
+from hodsim.dynamics import State
+from hodsim.fem import FullModel, Load
+from hodsim.reduced.elasticity import Elasticity, ExactElasticity
+from hodsim.reduced.features import Features, LinearFeatures, Motion, NetworkFeatures
+from hodsim.solve import Dense
+from hodsim.subspace import Subspace
+
+
+class ReducedModel:
+    """A full model confined to a subspace; steps like the full model, r unknowns instead of d.
+
+    elasticity defaults to the exact one. Forces are given in feature space, W^T f (m,): see generalized_force.
+    """
+
+    def __init__(self, full: FullModel, subspace: Subspace, *, elasticity: Elasticity | None = None):
+        if subspace.n_dofs != full.n_dofs:
+            raise ValueError(
+                f"subspace {subspace.name} has {subspace.n_dofs} degrees of freedom, the full model {full.n_dofs}; "
+                "they belong to different meshes or pins"
+            )
+        W = subspace.basis
+        self.full, self.subspace = full, subspace
+        self.elasticity = ExactElasticity(full, subspace) if elasticity is None else elasticity
+        self.features: Features = (
+            LinearFeatures(subspace.dim) if subspace.trunk is None else NetworkFeatures(subspace.trunk, subspace.dim)
+        )
+        self.mass = W.T @ (full.mass @ W)  # (m, m)
+        damping = full.damping_matrix
+        self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
+        self._rest_jacobian_norm = float(np.linalg.norm(W @ self.features.motion(*np.zeros((2, subspace.dim))).jacobian, 2))
+        self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
+
+    @property
+    def rounding_force(self) -> float:
+        return self._rest_jacobian_norm * self.full.rounding_force
+
+    def generalized_force(self, force: np.ndarray | Load) -> np.ndarray | Load:
+        """W^T f (m,) of nodal forces f (d,) [N], or the same of a load that varies in time."""
+        if isinstance(force, Load):
+            return force.project(self.subspace.basis)
+        return self.subspace.basis.T @ shape("force", force, (self.full.n_dofs,))
+
+    def residual(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray:
+        """R (r,) for q, v, a (r,) and a force in feature space (m,)."""
+        motion, elastic = self._evaluate(q, v)
+        return motion.jacobian.T @ self._unbalanced(motion, elastic, v, a, force)
+
+    def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Dense:
+        return Dense(self.tangent_matrix(q, v, a, s1, s2, force))
+
+    def tangent_matrix(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> np.ndarray:
+        """dR/dq + s1 dR/dv + s2 dR/da (r, r)."""
+        motion, elastic = self._evaluate(q, v)
+        p = self._unbalanced(motion, elastic, v, a, force)
+        Dg, hessian = motion.jacobian, self.features.hessian(q)
+        inertia = self.mass @ (s2 * Dg + hessian @ a + motion.third + 2 * s1 * motion.mixed)
+        damping = self.damping @ (s1 * Dg + motion.mixed)
+        return np.tensordot(p, hessian, 1) + Dg.T @ (inertia + damping) + self.elasticity.stiffness(motion.value, Dg)
+
+    def _unbalanced(self, motion: Motion, elastic: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray:
+        """The unbalanced force p in feature space (m,)."""
+        Dg = motion.jacobian
+        return self.mass @ (Dg @ a + motion.curvature) + self.damping @ (Dg @ v) + elastic - force
+
+    def _evaluate(self, q: np.ndarray, v: np.ndarray) -> tuple[Motion, np.ndarray]:
+        """Derivatives of g and the elastic force. Newton asks for the tangent where it has just asked for the residual: kept once."""
+        if self._last is None or not (np.array_equal(self._last[0], q) and np.array_equal(self._last[1], v)):
+            motion = self.features.motion(q, v)
+            self._last = (q.copy(), v.copy(), motion, self.elasticity.force(motion.value))
+        return self._last[2:]
+
+    def state(self, q: np.ndarray | None = None, v: np.ndarray | None = None, *, force: np.ndarray | None = None) -> State:
+        """The state at time 0 with the acceleration that balances the force (m,); at rest unless q or v (r,) are given."""
+        r = self.subspace.dim
+        q = np.zeros(r) if q is None else shape("q", q, (r,))
+        v = np.zeros(r) if v is None else shape("v", v, (r,))
+        force = np.zeros(self.subspace.width) if force is None else shape("force", force, (self.subspace.width,))
+        motion, elastic = self._evaluate(q, v)
+        Dg = motion.jacobian
+        unbalanced = self._unbalanced(motion, elastic, v, np.zeros(r), force)
+        return State(0.0, q, v, -Dense(Dg.T @ self.mass @ Dg).solve(Dg.T @ unbalanced))
+
+    def displacement(self, state: State) -> np.ndarray:
+        """u (d,) [m]."""
+        return self.subspace.decode(state.q)
+
+    def velocity(self, state: State) -> np.ndarray:
+        """u' = J v (d,) [m/s]."""
+        return self.subspace.basis @ (self.features.motion(state.q, state.v).jacobian @ state.v)
+
+    def energy(self, state: State) -> float:
+        """Kinetic and elastic energy [J]."""
+        rate = self.features.motion(state.q, state.v).jacobian @ state.v
+        return 0.5 * float(rate @ self.mass @ rate) + self.elasticity.energy(self.features.value(state.q))

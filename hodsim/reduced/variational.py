@@ -1,0 +1,51 @@
+"""The variational form of a latent step (Fulton et al. 2019; Sharp et al. 2023): q minimises the incremental potential
+
+    1/(2 dt^2) |f(q) - u_pred|_M^2 + 1/(2 dt) |f(q) - u_n|_C^2 + V(f(q)) - f_ext . f(q),    u_pred = 2 u_n - u_(n-1)
+
+Inertia is discretised in displacements, not in q, so that two derivatives of the decoder suffice. As dt -> 0 its solution and that of
+the latent Euler-Lagrange equation by backward Euler agree. `variational_step` takes the place of `dynamics.step`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hodsim.dynamics import State, backward_euler, solve_step
+from hodsim.reduced.model import ReducedModel
+from hodsim.solve import Dense
+
+
+def variational_step(
+    system: ReducedModel,
+    state: State,
+    dt: float,
+    *,
+    force: np.ndarray,
+    tolerance: float = 1e-5,
+    max_iterations: int = 25,
+    index: int = 0,
+) -> State:
+    """The state one time step dt [s] later under a force in feature space (m,). Raises ConvergenceError as `dynamics.step` does."""
+    features, elasticity = system.features, system.elasticity
+    inertia, damping = system.mass / dt**2, system.damping / dt
+    now = features.value(state.q)
+    if state.previous is None:  # a first step has a velocity instead of a past
+        predicted = now + dt * (features.motion(state.q, state.v).jacobian @ state.v)
+    else:
+        predicted = 2 * now - features.value(state.previous.q)
+
+    def unbalanced(g: np.ndarray) -> np.ndarray:
+        return inertia @ (g - predicted) + damping @ (g - now) + elasticity.force(g) - force
+
+    def residual(q: np.ndarray) -> np.ndarray:
+        motion = features.motion(q, np.zeros_like(q))
+        return motion.jacobian.T @ unbalanced(motion.value)
+
+    def tangent(q: np.ndarray) -> Dense:
+        motion = features.motion(q, np.zeros_like(q))
+        Dg = motion.jacobian
+        curvature = np.tensordot(unbalanced(motion.value), features.hessian(q), 1)
+        return Dense(curvature + Dg.T @ (inertia + damping) @ Dg + elasticity.stiffness(motion.value, Dg))
+
+    rates = backward_euler(state, dt)
+    return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)

@@ -1,0 +1,305 @@
+"""Snapshots: poses of the full model under a seeded sweep of load cases.
+
+A load case is data, not code: named load shapes (columns of nodal forces) times signals in time. A case is computed on its own, from
+rest, and stored in a file of its own that is written under a temporary name and renamed, so that a sweep which was interrupted
+continues where it stopped. Training, validation and test data are split by load case, never within one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+from hodsim.checks import positive
+from hodsim.dynamics import Scheme, backward_euler, simulate
+from hodsim.fem import FullModel, Load
+from hodsim.solve import ConvergenceError
+from hodsim.storage import write_atomically
+
+FORMAT = "hodsim snapshots 1"
+SPLITS = ("train", "validation", "test")
+
+LoadShapes = Mapping[str, np.ndarray]  # name -> nodal forces of unit amplitude (d, c) [N]
+Progress = Callable[[int, int], None]  # called with the number of cases done and in all
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """Constant between switches: values[i] (c,) until ends[i] [s], the last value for ever after."""
+
+    ends: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    def __call__(self, time: float) -> np.ndarray:
+        index = int(np.searchsorted(self.ends, time, side="left"))
+        return np.array(self.values[min(index, len(self.values) - 1)])
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """amplitude (c,) times sin(2 pi frequency t + phase), frequency in [Hz]."""
+
+    amplitude: tuple[float, ...]
+    frequency: float
+    phase: float
+
+    def __call__(self, time: float) -> np.ndarray:
+        return np.array(self.amplitude) * np.sin(2 * np.pi * self.frequency * time + self.phase)
+
+
+SIGNALS = {"piecewise": Piecewise, "periodic": Periodic}
+
+
+@dataclass(frozen=True)
+class LoadCase:
+    """One member of a sweep: which load shapes act with which signals, and whether it trains, validates or tests."""
+
+    name: str
+    split: str
+    terms: tuple[tuple[str, Piecewise | Periodic], ...] = field(default=())
+
+    def load(self, shapes: LoadShapes) -> Load:
+        """The force over time. Raises KeyError naming a shape that is not among the given ones."""
+        missing = [shape for shape, _ in self.terms if shape not in shapes]
+        if missing:
+            raise KeyError(f"load case {self.name} needs the load shapes {missing}; given are {sorted(shapes)}")
+        signals = [signal for _, signal in self.terms]
+        columns = np.concatenate([shapes[shape] for shape, _ in self.terms], axis=1)
+        return Load(columns, lambda time: np.concatenate([signal(time) for signal in signals]))
+
+    def to_json(self) -> str:
+        kinds = {cls: kind for kind, cls in SIGNALS.items()}
+        terms = [{"shape": shape, "signal": kinds[type(signal)], **asdict(signal)} for shape, signal in self.terms]
+        return json.dumps({"name": self.name, "split": self.split, "terms": terms})
+
+    @classmethod
+    def from_json(cls, text: str) -> LoadCase:
+        data = json.loads(text)
+        terms = []
+        for term in data["terms"]:
+            shape, kind = term.pop("shape"), SIGNALS[term.pop("signal")]
+            terms.append((shape, kind(**{key: _as_tuple(value) for key, value in term.items()})))
+        return cls(data["name"], data["split"], tuple(terms))
+
+
+def _as_tuple(value):
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) -> dict[str, np.ndarray]:
+    """Load shapes for a body that is held at one end: `tip` (d, 3), `body` (d, 3) and `twist` (d, 1), scaled to the body itself.
+
+    The tip is the slice of vertices farthest from the pinned ones. At amplitude one a force across the axis deflects the *linear*
+    model by reach times the length, and a twist turns its tip by `twist` radians.
+    """
+    vertices, mask = full.mesh.vertices, np.zeros(len(full.mesh.vertices), bool)
+    root = vertices[full.pinned].mean(axis=0)
+    distance = np.linalg.norm(vertices - root, axis=1)
+    axis = vertices[distance > 0.95 * distance.max()].mean(axis=0) - root
+    length = float(np.linalg.norm(axis))
+    axis /= length
+    along = (vertices - root) @ axis
+    mask[along > along.max() - 0.5 * full.mesh.edge_length] = True
+
+    solve = full.direct_solver.factor(full.rest_stiffness.data).solve
+    across = int(np.argmin(np.abs(axis)))  # the coordinate direction most nearly across the axis
+
+    def scaled(fields: np.ndarray, response: Callable[[np.ndarray], float], target: float) -> np.ndarray:
+        """Columns (d, c) of nodal force fields (V, 3, c), all scaled so that the last column's response is the target."""
+        columns = np.stack([full.restrict(fields[:, :, i]) for i in range(fields.shape[2])], axis=1)
+        displacement = full.full_displacement(solve(columns[:, min(across, columns.shape[1] - 1)]))
+        return columns * (target / response(displacement))
+
+    def deflection(displacement: np.ndarray) -> float:
+        return float(np.linalg.norm(displacement[mask].mean(axis=0)))
+
+    arm = np.cross(axis, vertices - (root + np.outer(along, axis)))
+
+    def rotation(displacement: np.ndarray) -> float:
+        return float((arm[mask] * displacement[mask]).sum() / (arm[mask] ** 2).sum())
+
+    everywhere = full.vertex_mass[:, None, None] * np.eye(3)
+    return {
+        "tip": scaled(everywhere * mask[:, None, None], deflection, reach * length),
+        "body": scaled(everywhere, deflection, reach * length),
+        "twist": scaled((arm * mask[:, None])[:, :, None], rotation, twist),
+    }
+
+
+FAMILIES = (("tip",), ("body",), ("tip", "twist"), ("body", "twist"), ("tip", "body"), ("gravity",))
+
+
+def sweep(*, train: int, validation: int = 0, test: int = 0, seed: int = 0, duration: float = 2.0) -> list[LoadCase]:
+    """Load cases for `bending_loads`: the families in turn, every other one piecewise or periodic, from a generator of its own each.
+
+    A case depends on the seed, its split and its number alone, so that a longer sweep contains the shorter ones.
+    """
+    cases = []
+    for stream, (split, number) in enumerate(zip(SPLITS, (train, validation, test), strict=True)):
+        for index in range(number):
+            generator = np.random.default_rng([seed, stream, index])
+            family = FAMILIES[index % len(FAMILIES)]
+            periodic = bool((index // len(FAMILIES) + index) % 2)
+            terms = tuple(_term(shape, periodic, duration, generator) for shape in family)
+            cases.append(LoadCase(f"{split}-{index:04d}", split, terms))
+    return cases
+
+
+def _term(shape: str, periodic: bool, duration: float, generator: np.random.Generator) -> tuple[str, Piecewise | Periodic]:
+    components = 1 if shape == "twist" else 3
+    if shape == "gravity":  # switched on at once and kept
+        return "body", Piecewise((duration,), (_amplitude(components, generator),))
+    if periodic:
+        frequency = float(np.exp(generator.uniform(np.log(0.25), np.log(3.0))))
+        return shape, Periodic(_amplitude(components, generator), frequency, float(generator.uniform(0, 2 * np.pi)))
+    ends, values = [], []
+    while not ends or ends[-1] < duration:
+        ends.append((ends[-1] if ends else 0.0) + float(generator.uniform(0.15, 0.7)))
+        released = generator.random() < 0.25
+        values.append((0.0,) * components if released else _amplitude(components, generator))
+    return shape, Piecewise(tuple(ends), tuple(values))
+
+
+def _amplitude(components: int, generator: np.random.Generator) -> tuple[float, ...]:
+    """A direction uniform on the sphere times a magnitude uniform in [0.1, 1]."""
+    direction = generator.standard_normal(components)
+    direction *= generator.uniform(0.1, 1.0) / np.linalg.norm(direction)
+    return tuple(float(value) for value in direction)
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Trajectories of the full model: displacements [m] and velocities [m/s], each (cases, steps, d), every dt [s] from dt on."""
+
+    cases: tuple[LoadCase, ...]
+    displacements: np.ndarray
+    velocities: np.ndarray
+    dt: float
+    fingerprint: str
+    failures: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Snapshots:
+        """The cases of one split: train, validation or test."""
+        if name not in SPLITS:
+            raise ValueError(f"split is {name!r}; expected one of {SPLITS}")
+        chosen = [index for index, case in enumerate(self.cases) if case.split == name]
+        return Snapshots(
+            tuple(self.cases[i] for i in chosen), self.displacements[chosen], self.velocities[chosen], self.dt, self.fingerprint, self.failures
+        )
+
+    def poses(self) -> np.ndarray:
+        """All displacements as rows, (cases * steps, d)."""
+        return self.displacements.reshape(-1, self.displacements.shape[-1])
+
+    @classmethod
+    def load(cls, directory: Path, full: FullModel) -> Snapshots:
+        """Read every case in a directory. Raises ValueError for one of another model, format or dt, FileNotFoundError if there is none."""
+        files = sorted(Path(directory).glob("*.safetensors"), key=lambda file: (SPLITS.index(file.stem.split("-")[0]), file.stem))
+        if not files:
+            raise FileNotFoundError(f"{directory} holds no snapshots; run `hodsim snapshots` first")
+        records = [read_case(file, full.fingerprint) for file in files]
+        steps = {record[1].shape for record in records} | {record[2].shape for record in records}
+        if len(steps) != 1 or len({record[3] for record in records}) != 1:
+            raise ValueError(f"{directory} mixes snapshots of different lengths or time steps; give each sweep a directory of its own")
+        failures = tuple(sorted(file.read_text(encoding="utf-8") for file in Path(directory).glob("*.failed")))
+        cases, displacements, velocities, dt = zip(*records, strict=True)
+        return cls(tuple(cases), np.stack(displacements), np.stack(velocities), dt[0], full.fingerprint, failures)
+
+
+def generate_snapshots(
+    full: FullModel,
+    shapes: LoadShapes,
+    cases: Sequence[LoadCase],
+    *,
+    dt: float,
+    steps: int,
+    directory: Path,
+    scheme: Scheme = backward_euler,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Snapshots:
+    """Simulate every case that directory does not hold yet, `workers` processes at once, and return them all.
+
+    A case that diverges is recorded in NAME.failed with its reason and left out; the sweep goes on. Interrupting loses only the
+    cases under way.
+    """
+    positive("dt", dt)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    due = [case for case in cases if not _is_done(directory, case, full.fingerprint, dt, steps)]
+    jobs = [(case, shapes, dt, steps, directory, scheme) for case in due]
+    done = len(cases) - len(due)
+    if progress:
+        progress(done, len(cases))
+    if workers == 1:
+        finished = (_run_case(full, *job) for job in jobs)
+        for done, _ in enumerate(finished, done + 1):
+            if progress:
+                progress(done, len(cases))
+    elif jobs:
+        with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_adopt, initargs=(full,)) as pool:
+            try:
+                for done, future in enumerate(as_completed([pool.submit(_run_adopted, *job) for job in jobs]), done + 1):
+                    future.result()
+                    if progress:
+                        progress(done, len(cases))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return Snapshots.load(directory, full)
+
+
+def _adopt(full: FullModel) -> None:
+    """Give a worker process its model once, not once a case."""
+    global _adopted
+    _adopted = full
+
+
+def _run_adopted(*job) -> None:
+    _run_case(_adopted, *job)
+
+
+def _run_case(full: FullModel, case: LoadCase, shapes: LoadShapes, dt: float, steps: int, directory: Path, scheme: Scheme) -> None:
+    displacements = np.empty((steps, full.n_dofs), np.float32)
+    velocities = np.empty_like(displacements)
+    try:
+        for i, state in enumerate(simulate(full, full.state(), dt, force=case.load(shapes), scheme=scheme, steps=steps)):
+            displacements[i], velocities[i] = state.q, state.v
+    except ConvergenceError as error:
+        write_atomically(directory / f"{case.name}.failed", f"{case.name}: {error}")
+        return
+    metadata = {"format": FORMAT, "fingerprint": full.fingerprint, "dt": repr(dt), "case": case.to_json()}
+    write_atomically(
+        directory / f"{case.name}.safetensors", serialise({"displacements": displacements, "velocities": velocities}, metadata)
+    )
+
+
+def read_case(file: Path, fingerprint: str) -> tuple[LoadCase, np.ndarray, np.ndarray, float]:
+    """The case, displacements and velocities (steps, d), and dt of one file. Raises ValueError if it is corrupt or foreign."""
+    try:
+        with safe_open(file, "np") as archive:
+            metadata = archive.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{file} is not a snapshot file of this version (format {metadata.get('format')!r}; expected {FORMAT!r})")
+            if metadata["fingerprint"] != fingerprint:
+                raise ValueError(f"{file} belongs to another model (fingerprint {metadata['fingerprint']}; expected {fingerprint})")
+            case = LoadCase.from_json(metadata["case"])
+            return case, archive.get_tensor("displacements"), archive.get_tensor("velocities"), float(metadata["dt"])
+    except SafetensorError as error:
+        raise ValueError(f"{file} is corrupt or no snapshot file ({error}); delete it and run the sweep again") from None
+
+
+def _is_done(directory: Path, case: LoadCase, fingerprint: str, dt: float, steps: int) -> bool:
+    file = directory / f"{case.name}.safetensors"
+    if not file.exists():
+        return False
+    stored, displacements, _, stored_dt = read_case(file, fingerprint)
+    return stored == case and stored_dt == dt and len(displacements) == steps
+

@@ -1,0 +1,143 @@
+"""The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
+
+    model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
+    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from hodsim.fem import FullModel, NeoHookean, Rayleigh, StableNeoHookean, StVK
+from hodsim.mesh import TetMesh
+from hodsim.storage import write_atomically
+from hodsim.subspace.autoencoder import Encoder, Trunk
+from hodsim.subspace.subspace import Subspace
+
+FORMAT = "hodsim model 1"
+MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
+NETWORKS = {"trunk": Trunk, "encoder": Encoder}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A full model, a subspace of its displacements, and notes on how it was made (dt, errors, seconds, versions)."""
+
+    full: FullModel
+    subspace: Subspace
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.subspace.n_dofs != self.full.n_dofs:
+            raise ValueError(
+                f"subspace {self.subspace.name} has {self.subspace.n_dofs} degrees of freedom, the full model {self.full.n_dofs}; "
+                "they belong to different meshes or pins"
+            )
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model file. Raises OSError naming the path, leaving what was there, when it cannot be written."""
+        full, subspace = self.full, self.subspace
+        networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
+        header = {
+            "format": FORMAT,
+            "fingerprint": full.fingerprint,
+            "material": {"kind": type(full.material).__name__, **asdict(full.material)},
+            "density": full.density,
+            "damping": asdict(full.damping),
+            "lumped": full.lumped,
+            "subspace": {"name": subspace.name, "dim": subspace.dim},
+            "networks": {name: _structure(network) for name, network in networks.items()},
+            "notes": self.notes,
+        }
+        arrays = {
+            "vertices": full.mesh.vertices,
+            "tetrahedra": full.mesh.tetrahedra,
+            "pinned": full.pinned,
+            "origin": subspace.origin,
+            "basis": subspace.basis,
+            "projection": subspace.projection,
+        }
+        for name, network in networks.items():
+            arrays |= {f"{name}.{key}": value.numpy() for key, value in network.state_dict().items()}
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("model.json", json.dumps(header, indent=2))
+            archive.writestr("arrays.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        return write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str, *, full: FullModel | None = None) -> Model:
+        """Read a model file; given a full model, refuse a file that was made for another one.
+
+        Raises FileNotFoundError, or ValueError saying what is wrong with the file.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                header = json.loads(archive.read("model.json"))
+                arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
+        except (zipfile.BadZipFile, KeyError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
+            raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+        if full is not None and header["fingerprint"] != full.fingerprint:
+            raise ValueError(
+                f"{path} was made for another mesh, material or set of pins (fingerprint {header['fingerprint']}; "
+                f"expected {full.fingerprint}); train a model for this one"
+            )
+        try:
+            stored = _full_model(header, arrays) if full is None else full
+            if stored.fingerprint != header["fingerprint"]:
+                raise ValueError(f"its fingerprint is {header['fingerprint']}, but its content's is {stored.fingerprint}")
+            return cls(stored, _subspace(header, arrays), header["notes"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
+
+
+def _structure(network: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments of a Trunk or Encoder."""
+    names = ("dim", "hidden") if isinstance(network, Trunk) else ("width", "hidden", "dim")
+    return {name: getattr(network, name) for name in names}
+
+
+def _network(name: str, header: dict, arrays: dict[str, np.ndarray]) -> nn.Module | None:
+    if name not in header["networks"]:
+        return None
+    structure = header["networks"][name]
+    network = NETWORKS[name](**{**structure, "hidden": tuple(structure["hidden"])})
+    network.load_state_dict({key: torch.from_numpy(arrays[f"{name}.{key}"]) for key in network.state_dict()})
+    return network.requires_grad_(False)
+
+
+def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
+    return Subspace(
+        header["subspace"]["name"],
+        header["subspace"]["dim"],
+        arrays["origin"],
+        arrays["basis"],
+        arrays["projection"],
+        _network("trunk", header, arrays),
+        _network("encoder", header, arrays),
+    )
+
+
+def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
+    material = dict(header["material"])
+    return FullModel(
+        TetMesh(arrays["vertices"], arrays["tetrahedra"]),
+        MATERIALS[material.pop("kind")](**material),
+        density=header["density"],
+        pinned=arrays["pinned"],
+        damping=Rayleigh(**header["damping"]),
+        lumped=header["lumped"],
+    )

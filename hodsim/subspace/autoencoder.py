@@ -1,0 +1,92 @@
+"""The HoD-Net autoencoder: z -> q -> z in the coordinates z of an M-orthonormal basis Phi (d, p) of the snapshots.
+
+    encoder   q = S^-1 z[:r] + e(z)               skip by the whitened principal components
+    decoder   z = L (g(q) - g(0)),  g(q) = [q, h(q)]   linear skip, linear last layer
+
+h and e are multilayer perceptrons with a smooth activation: the latent equation of motion needs third derivatives of the decoder, which
+ELU and ReLU do not have. Subtracting g(0) puts the rest shape, u = 0, at q = 0 exactly. Folded with Phi, the decoder is
+u = u0 + W g(q) with W = Phi L and u0 = -W g(0): a `Subspace`.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import nn
+
+from hodsim.subspace.subspace import Subspace
+
+
+def perceptron(widths: list[int]) -> nn.Sequential:
+    """Linear layers between the given widths, each but the last followed by SiLU."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(n_in, n_out, dtype=torch.float64), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Trunk(nn.Module):
+    """g(q) = [q, h(q)]: R^r -> R^(r + hidden[-1]), h a perceptron that ends with its activation."""
+
+    def __init__(self, dim: int, hidden: tuple[int, ...]):
+        super().__init__()
+        self.dim, self.hidden = dim, hidden
+        self.h = nn.Sequential(*perceptron([dim, *hidden]), nn.SiLU())
+
+    @property
+    def width(self) -> int:
+        return self.dim + self.hidden[-1]
+
+    def forward(self, q: torch.Tensor) -> torch.Tensor:
+        return torch.cat([q, self.h(q)], -1)
+
+
+class Encoder(nn.Module):
+    """q = A z + e(z): R^p -> R^r, A the linear skip."""
+
+    def __init__(self, width: int, hidden: tuple[int, ...], dim: int):
+        super().__init__()
+        self.width, self.hidden, self.dim = width, hidden, dim
+        self.skip = nn.Linear(width, dim, bias=False, dtype=torch.float64)
+        self.e = perceptron([width, *hidden, dim])
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.skip(z) + self.e(z)
+
+
+class Autoencoder(nn.Module):
+    """Encoder, trunk and linear last layer on coordinates z (*B, p); deviations (p,) whiten the first r of them."""
+
+    def __init__(self, deviations: torch.Tensor, dim: int, hidden: tuple[int, ...] = (32, 32)):
+        super().__init__()
+        width = len(deviations)
+        if not 0 < dim < width:
+            raise ValueError(f"latent dimension is {dim}; expected 1 to {width - 1}, below the number of principal coordinates")
+        self.encoder = Encoder(width, hidden[::-1], dim)
+        self.trunk = Trunk(dim, hidden)
+        self.last = nn.Linear(self.trunk.width, width, bias=False, dtype=torch.float64)
+        with torch.no_grad():  # start as PCA: the skips invert one another, the perceptrons add nothing yet
+            self.encoder.skip.weight.zero_()
+            self.encoder.skip.weight[:, :dim] = torch.diag(1 / deviations[:dim])
+            self.encoder.e[-1].weight.zero_()
+            self.encoder.e[-1].bias.zero_()
+            self.last.weight.zero_()
+            self.last.weight[:dim, :dim] = torch.diag(deviations[:dim])
+
+    def decode(self, q: torch.Tensor) -> torch.Tensor:
+        """Coordinates z (*B, p) of the latent coordinates q (*B, r)."""
+        return self.last(self.trunk(q) - self.trunk(q.new_zeros(self.trunk.dim)))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encoder(z))
+
+    def fold(self, basis: np.ndarray, *, mass: csr_matrix, name: str) -> Subspace:
+        """The subspace u = u0 + W g(q) of displacements, for the basis Phi (d, p) with Phi^T M Phi = I."""
+        trunk = copy.deepcopy(self.trunk).cpu().requires_grad_(False)
+        encoder = copy.deepcopy(self.encoder).cpu().requires_grad_(False)
+        weights = basis @ self.last.weight.detach().cpu().numpy()  # W (d, m)
+        origin = -weights @ trunk(torch.zeros(trunk.dim, dtype=torch.float64)).numpy()
+        return Subspace(name, trunk.dim, origin, weights, np.ascontiguousarray((mass @ basis).T), trunk, encoder)
