@@ -41,11 +41,6 @@ class State:
 class SecondOrderSystem(Protocol):
     """What can be stepped. force is in the system's own coordinates: nodal forces (d,) or their projection W^T f (m,)."""
 
-    @property
-    def rounding_force(self) -> float:
-        """The norm of a residual that is nothing but rounding."""
-        ...
-
     def residual(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray: ...
 
     def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Factorisation:
@@ -111,7 +106,7 @@ def step(
 ) -> State:
     """The state one time step dt [s] later, under a force that acts at the end of the step.
 
-    The solve ends when the residual is tolerance times that of the first guess q_n + dt v_n, or no more than rounding.
+    The solve ends when the residual is tolerance times that of the first guess q_n + dt v_n, or a correction no more than rounding.
     Raises ConvergenceError naming the step (its index), its time, dt and the history of residual norms.
     """
     rates = scheme(state, dt)
@@ -122,11 +117,10 @@ def step(
     def tangent(q: np.ndarray) -> Factorisation:
         return system.tangent(q, rates.velocity(q), rates.acceleration(q), rates.s1, rates.s2, force)
 
-    return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
+    return solve_step(state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
 
 
 def solve_step(
-    system: SecondOrderSystem,
     state: State,
     dt: float,
     rates: Rates,
@@ -142,7 +136,7 @@ def solve_step(
         residual,
         tangent,
         state.q + dt * state.v,
-        tolerance=lambda first: max(tolerance * first, system.rounding_force),
+        tolerance=lambda first: tolerance * first,
         max_iterations=max_iterations,
     )
     time = state.time + dt
@@ -165,8 +159,9 @@ def simulate(
 ) -> Iterator[State]:
     """Yield the states after each step of dt [s], without end unless steps is given.
 
-    advance takes the place of `step` with the given scheme, e.g. `reduced.variational_step`. force is constant or a function of time [s]; it is evaluated at the end of each step. Raises ValueError for a dt that is not
-    positive or a force that is not finite, ConvergenceError as `step` does.
+    advance takes the place of `step` with the given scheme, e.g. `reduced.variational_step`. force is constant or a function of time
+    [s]; it is evaluated at the end of each step. Raises ValueError for a dt that is not positive or a force that is not finite,
+    ConvergenceError as `step` does.
     """
     positive("dt", dt)
     advance = partial(step, scheme=scheme) if advance is None else advance

@@ -8,9 +8,10 @@ continues where it stopped. Training, validation and test data are split by load
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -190,8 +191,11 @@ class Snapshots:
         if name not in SPLITS:
             raise ValueError(f"split is {name!r}; expected one of {SPLITS}")
         chosen = [index for index, case in enumerate(self.cases) if case.split == name]
-        return Snapshots(
-            tuple(self.cases[i] for i in chosen), self.displacements[chosen], self.velocities[chosen], self.dt, self.fingerprint, self.failures
+        return replace(
+            self,
+            cases=tuple(self.cases[i] for i in chosen),
+            displacements=self.displacements[chosen],
+            velocities=self.velocities[chosen],
         )
 
     def poses(self) -> np.ndarray:
@@ -235,25 +239,27 @@ def generate_snapshots(
     directory.mkdir(parents=True, exist_ok=True)
     due = [case for case in cases if not _is_done(directory, case, full.fingerprint, dt, steps)]
     jobs = [(case, shapes, dt, steps, directory, scheme) for case in due]
-    done = len(cases) - len(due)
-    if progress:
-        progress(done, len(cases))
-    if workers == 1:
-        finished = (_run_case(full, *job) for job in jobs)
-        for done, _ in enumerate(finished, done + 1):
-            if progress:
-                progress(done, len(cases))
-    elif jobs:
-        with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_adopt, initargs=(full,)) as pool:
-            try:
-                for done, future in enumerate(as_completed([pool.submit(_run_adopted, *job) for job in jobs]), done + 1):
-                    future.result()
-                    if progress:
-                        progress(done, len(cases))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    report = progress or (lambda done, total: None)
+    report(len(cases) - len(due), len(cases))
+    for number, _ in enumerate(_run(full, jobs, workers), len(cases) - len(due) + 1):
+        report(number, len(cases))
     return Snapshots.load(directory, full)
+
+
+def _run(full: FullModel, jobs: Sequence[tuple], workers: int) -> Iterator[None]:
+    """Yield once for each job done, in this process or in a pool of others."""
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            yield _run_case(full, *job)
+        return
+    # spawned, not forked: the threads of BLAS and numba do not survive a fork
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_adopt, initargs=(full,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_run_adopted, *job) for job in jobs]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _adopt(full: FullModel) -> None:

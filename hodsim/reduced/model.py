@@ -47,12 +47,7 @@ class ReducedModel:
         self.mass = W.T @ (full.mass @ W)  # (m, m)
         damping = full.damping_matrix
         self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
-        self._rest_jacobian_norm = float(np.linalg.norm(W @ self.features.motion(*np.zeros((2, subspace.dim))).jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
-
-    @property
-    def rounding_force(self) -> float:
-        return self._rest_jacobian_norm * self.full.rounding_force
 
     def generalized_force(self, force: np.ndarray | Load) -> np.ndarray | Load:
         """W^T f (m,) of nodal forces f (d,) [N], or the same of a load that varies in time."""

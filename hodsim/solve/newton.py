@@ -2,7 +2,8 @@
 
 The merit function is |R|^2 / 2, for which the Newton direction descends at the rate |R|^2 whenever T is exact, whatever T's
 inertia; the step length g is halved until Armijo's condition holds (Nocedal & Wright 2006, algorithm 11.4). A residual that is not
-finite (an inverted element, an overflow) counts as 'step too long'.
+finite (an inverted element, an overflow) counts as 'step too long'. Convergence being quadratic, a correction below sqrt(eps) |x| leaves
+nothing but rounding behind: it is the last.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import scipy.linalg
 
 SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 2.0**-20
+SQRT_EPSILON = 2.0**-26
 
 
 class Factorisation(Protocol):
@@ -93,6 +95,10 @@ def newton(
             direction = tangent(x).solve(r)
         except np.linalg.LinAlgError as error:
             return result(False, str(error))
+        if np.linalg.norm(direction) <= SQRT_EPSILON * np.linalg.norm(x):
+            x = x - direction
+            history.append(float(np.linalg.norm(residual(x))))
+            return result(True, "the correction is of the size of rounding")
         length = 1.0
         while True:
             candidate = x - length * direction

@@ -11,6 +11,7 @@ u = u0 + W g(q) with W = Phi L and u0 = -W g(0): a `Subspace`.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from hodsim.subspace.subspace import Subspace
 def perceptron(widths: list[int]) -> nn.Sequential:
     """Linear layers between the given widths, each but the last followed by SiLU."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out, dtype=torch.float64), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -1,0 +1,82 @@
+"""Newton's method and the dense solve, against equations with known roots."""
+
+import numpy as np
+import pytest
+
+from hodsim.solve import Dense, newton
+
+
+def solve(residual, jacobian, x, **options):
+    options.setdefault("tolerance", lambda first: 1e-12)
+    return newton(residual, lambda x: Dense(jacobian(x)), np.asarray(x, float), **options)
+
+
+def cubic(x):
+    return np.array([x[0] ** 3 + x[1] - 9, x[0] + x[1] ** 2 - 3])  # root (2, 1)
+
+
+def cubic_jacobian(x):
+    return np.array([[3 * x[0] ** 2, 1], [1, 2 * x[1]]])
+
+
+def test_finds_a_known_root():
+    result = solve(cubic, cubic_jacobian, [3.0, 2.0])
+    assert result.converged
+    np.testing.assert_allclose(result.x, [2, 1], rtol=1e-12)
+
+
+def test_convergence_is_quadratic():
+    history = np.array(solve(cubic, cubic_jacobian, [3.0, 2.0]).history)
+    tail = history[(history < 1) & (history > 1e-13)]
+    orders = np.log(tail[2:] / tail[1:-1]) / np.log(tail[1:-1] / tail[:-2])
+    assert len(tail) >= 3
+    assert orders[-1] > 1.7
+
+
+def test_a_linear_system_takes_one_iteration():
+    A = np.array([[2.0, 1.0], [1.0, 3.0]])
+    result = solve(lambda x: A @ x - 1, lambda x: A, [5.0, -7.0])
+    assert result.converged and result.iterations == 1
+
+
+def test_line_search_tames_an_overshooting_step():
+    # undamped Newton on arctan diverges from |x| > 1.39
+    result = solve(np.arctan, lambda x: np.diag(1 / (1 + x**2)), [5.0])
+    assert result.converged
+    assert abs(result.x[0]) < 1e-12
+    assert all(later < earlier for earlier, later in zip(result.history, result.history[1:], strict=False))
+
+
+def test_steps_back_from_where_the_residual_is_not_finite():
+    with np.errstate(invalid="ignore"):
+        result = solve(lambda x: np.log(x) + 1, lambda x: np.diag(1 / x), [3.0])  # the full first step lands at x < 0
+    assert result.converged
+    np.testing.assert_allclose(result.x, np.exp(-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("residual", "jacobian", "start", "reason"),
+    [
+        (lambda x: x**2 + 1, lambda x: np.diag(2 * x), 0.3, "no decrease"),
+        (lambda x: x - np.nan, lambda x: np.eye(1), 1.0, "first guess is not finite"),
+        (lambda x: x**2 - 1, lambda x: np.zeros((1, 1)), 2.0, "singular"),
+        (lambda x: np.cbrt(x - 1), lambda x: np.eye(1) * 50, 9.0, "25 Newton iterations"),
+    ],
+)
+def test_a_failed_solve_is_a_value_that_says_why(residual, jacobian, start, reason):
+    with np.errstate(divide="ignore"):
+        result = solve(residual, jacobian, [start])
+    assert not result.converged
+    assert reason in result.reason
+
+
+def test_dense_solves_several_right_hand_sides():
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((5, 5)), rng.standard_normal((5, 3))
+    np.testing.assert_allclose(A @ Dense(A).solve(B), B, atol=1e-12)
+
+
+def test_dense_refuses_a_singular_or_non_finite_matrix():
+    for matrix in (np.ones((2, 2)), np.full((2, 2), np.nan)):
+        with pytest.raises(np.linalg.LinAlgError, match="2 x 2 tangent is singular or not finite"):
+            Dense(matrix)
