@@ -1,0 +1,122 @@
+"""Composition and product of multicomplex numbers on the rows of a layout.
+
+    f(Z)_S = sum over T of f'(Z)_T z_(S - T)             h = 0; T: subsets of S without its widest unit
+    f(Z)   = sum over j of f^(j)(z_0) (Z - z_0)^j / j!   h > 0
+    (ZW)_S = sum over T ^ U = S of (-h^2)^|T & U| z_T w_U
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, log
+
+import torch
+from torch import Tensor
+
+from hodsim.multicomplex.layout import Layout, Step, Term
+
+Tower = Callable[[Tensor, int], Sequence[Tensor]]    # (x, order) -> [f(x), f'(x), .., f^(order)(x)]
+
+
+def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
+    """Rows of f(Z), f elementwise, for rows of Z up to `degree`; the result has all degrees (of a constant Z: degree 0)."""
+    if layout.h:
+        return _complex_step(layout, rows, degree, tower)
+    if degree == 0:
+        return tower(rows, 0)[0]
+    blocks = layout.blocks(rows, degree)
+    plan = layout.composition(degree)
+    derivatives = tower(blocks[0], plan.order)
+    values = {(level, 0): value for level, value in enumerate(derivatives)}
+    if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+        parts = [derivatives[0], *[None] * (len(layout.masks) - 1)]
+        _follow(layout, plan.steps, values, blocks, parts)
+        return torch.cat([_flat(layout, i, part) for i, part in enumerate(parts)])
+    first, stored = layout.sizes[0], len(rows)
+    out = rows.new_empty((layout.rows, *rows.shape[1:]))
+    out[:first] = _flat(layout, 0, derivatives[0])
+    torch.mul(rows[first:], _flat(layout, 0, derivatives[1]), out=out[first:stored])     # f'(z_0) z_S for all S in one product
+    out[stored:].zero_()
+    _follow(layout, plan.steps, values, blocks, layout.blocks(out, layout.order))
+    return out
+
+
+def _follow(layout: Layout, steps: Sequence[Step], values: dict, blocks: list[Tensor], parts: list) -> None:
+    """Follow the steps of a composition. parts: those of f(Z); None, or memory that already holds f'(z_0) z_S."""
+    for step in steps:
+        total = parts[step.part] if step.level == 0 else None
+        begun = total is not None
+        for term in step.terms:
+            if begun and term.left == 0:
+                continue
+            a, b = _operands(layout, step.part, term, values[step.level + 1, term.left], blocks[term.right])
+            total = _accumulate(layout, step.part, term, total, a, b)
+        values[step.level, step.part] = total
+        if step.level == 0:
+            parts[step.part] = total
+
+
+def _operands(layout: Layout, part: int, term: Term, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Both factors of a term with their lanes arranged as those of the part."""
+    if term.left_gather is None and term.right_gather is None:
+        return left, right
+    axes = layout.axes[part]
+    return layout.gather(left, term.left_gather, axes), layout.gather(right, term.right_gather, axes)
+
+
+def _accumulate(layout: Layout, part: int, term: Term, total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """total + coefficient a b, in the memory of total."""
+    if part == layout.top and term.left and term.right:              # the collapsed part: lanes are summed
+        value = term.coefficient * (a * b).sum(tuple(range(layout.lane_axes)), keepdim=True)
+        return value if total is None else total.add_(value)
+    if total is None:
+        return a * b if term.coefficient == 1 else (a * b).mul_(term.coefficient)
+    return total.addcmul_(a, b, value=term.coefficient)
+
+
+def bilinear(layout: Layout, op: Callable[[Tensor, Tensor], Tensor], left: Sequence[Tensor], right: Sequence[Tensor],
+             left_degree: int, right_degree: int) -> tuple[Tensor, int]:
+    """Rows of op(Z, W) and their degree, for blocks (*lanes, *shape) of Z and W and a bilinear op that broadcasts lanes."""
+    degree = min(left_degree + right_degree, layout.order)
+    parts: list[Tensor | None] = []
+    for index, terms in enumerate(layout.product(left_degree, right_degree)[: layout.counts[degree]]):
+        total = None
+        for term in terms:
+            value = op(*_operands(layout, index, term, left[term.left], right[term.right]))
+            if index == layout.top and term.left and term.right:
+                value = value.sum(tuple(range(layout.lane_axes)), keepdim=True)
+            if term.coefficient != 1:
+                value = value * term.coefficient
+            total = value if total is None else total + value
+        parts.append(total)
+    real = parts[0]
+    if real is None:
+        raise AssertionError("a product has a real part")
+    shape = real.shape[layout.lane_axes :]
+    flat = [_flat(layout, i, real.new_zeros((*layout.lanes[i], *shape)) if part is None else part) for i, part in enumerate(parts)]
+    return torch.cat(flat), degree
+
+
+def _flat(layout: Layout, index: int, part: Tensor) -> Tensor:
+    """Rows (lanes, *shape) of a part (*lanes, *shape)."""
+    return part if layout.lane_axes == 1 else part.flatten(0, layout.lane_axes - 1)
+
+
+def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
+    """f(Z) at h > 0 by Horner's rule in D = Z - z_0; exact to rounding while h |z_S| is well inside f's radius of convergence.
+
+    D^j touches part S at relative size h^(j - |S|), so the series stops where the next term is below rounding."""
+    if degree == 0:
+        return tower(rows, 0)[0]
+    blocks = layout.blocks(rows, degree)
+    extra = 2 * ceil(log(torch.finfo(rows.dtype).eps) / (2 * log(layout.h)))
+    series = layout.order + extra
+    derivatives = tower(blocks[0], series)
+    increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
+    count = layout.sizes[0]
+    result, reached = derivatives[series], 0
+    for j in range(series - 1, -1, -1):                              # f_j + D (f_(j+1) + D (..) / (j + 2)) / (j + 1)
+        result, reached = bilinear(layout, torch.mul, layout.blocks(result, reached), increment, reached, degree)
+        result = result / (j + 1)
+        result = torch.cat([result[:count] + derivatives[j], result[count:]])
+    return result

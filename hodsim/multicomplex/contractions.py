@@ -1,0 +1,126 @@
+"""Whole derivatives and contractions built on adjoint perturbation.
+
+    left_contraction   w . D^(k+1) f[a_1 .. a_k, .]: backpropagation of the mixed part of a perturbed pass (CSFD-BP)
+    jacobian           forward: one lane for each input; backward: one for each output
+    hessian            forward: one lane for each pair of inputs; backward: the sum over nonlinear steps of `hessian.py`
+    laplacian          sum over k of D^2 f[e_k, e_k], summed inside the network
+    taylor             f(x + t v) = sum over k of c_k t^k, k + 1 rows where 2^k parts would be
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import factorial
+
+import torch
+from torch import Tensor
+
+from hodsim.multicomplex.hessian import hessian_by_steps
+from hodsim.multicomplex.layout import Axes
+from hodsim.multicomplex.perturbation import Direction, Function, dense_axes, derivative, derivatives
+
+
+def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, h: float = 0.0) -> Tensor:
+    """The gradient by x of w . D^k f(x)[a_1, .., a_k], (*lanes, *B, N), for w (*lanes, *B, M); k = 0 is backpropagation.
+
+    Lanes are those of the directions and of w, which broadcast. Differentiable itself where gradients are enabled."""
+    directions = tuple(dense_axes(x, directions))
+    lanes = torch.broadcast_shapes(*(a.shape[: a.dim() - x.dim()] for a in (w, *directions)))
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = x.expand(*lanes, *x.shape) if lanes else x
+        point = point.clone() if x.requires_grad and create_graph else point.detach().clone().requires_grad_()
+        full = [a.expand(*lanes, *a.shape[a.dim() - x.dim() :]) for a in directions] if lanes else directions
+        merged = {id(a): b for a, b in zip(directions, full, strict=True)}      # the same object stays the same
+        value = derivative(f, point, *(merged[id(a)] for a in directions), h=h)
+        (gradient,) = torch.autograd.grad((w * value).sum(), point, create_graph=create_graph)
+    return gradient
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to a whole derivative and what it costs: matrix rows through the network, for each way."""
+
+    name: str
+    rows: dict[str, float]
+
+
+def jacobian_mode(n: int, m: int) -> Mode:
+    """Forward takes 1 + N rows, the first layer's N as copies; backward one forward row and M backward."""
+    return _cheapest({"forward": 1.0 + n, "backward": 1.0 + m})
+
+
+def hessian_mode(n: int, m: int) -> Mode:
+    """Forward takes N (N + 1) / 2 pairs; backward N + M rows and M N^2 / 2 multiply-adds for each nonlinear unit, as M N / 2 rows would."""
+    return _cheapest({"forward": 1.0 + n + n * (n + 1) / 2, "backward": 1.0 + n + m + m * (n + 1) / 2})
+
+
+def _cheapest(rows: dict[str, float]) -> Mode:
+    return Mode(min(rows, key=rows.__getitem__), rows)
+
+
+def jacobian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
+    """Df(x), (*B, M, N). mode: 'forward', 'backward', or 'auto' for the cheaper by `jacobian_mode`."""
+    if mode == "auto":
+        mode = jacobian_mode(x.shape[-1], _outputs(f, x)).name
+    if _known(mode) == "forward":
+        return derivative(f, x, Axes()).movedim(0, -1)
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = x if x.requires_grad and create_graph else x.detach().requires_grad_()
+        value = f(point)
+        m = value.shape[-1]
+        eye = torch.eye(m, dtype=x.dtype, device=x.device).view(m, *(1,) * (x.dim() - 1), m).expand(m, *value.shape)
+        (rows,) = torch.autograd.grad(value, point, eye, is_grads_batched=True, create_graph=create_graph)
+    return rows.movedim(0, -2)
+
+
+def hessian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
+    """D^2 f(x), (*B, M, N, N). mode: 'forward', 'backward', or 'auto' for the cheaper by `hessian_mode`."""
+    if mode == "auto":
+        mode = hessian_mode(x.shape[-1], _outputs(f, x)).name
+    if _known(mode) == "backward":
+        value = hessian_by_steps(f, x)
+        if value is not None:
+            return value
+    return derivative(f, x, Axes(), Axes()).movedim((0, 1), (-2, -1))
+
+
+def laplacian(f: Function, x: Tensor) -> Tensor:
+    """sum over i of d^2 f / dx_i^2, (*B, M): value, N first derivatives and one row of sums go through the network."""
+    axes = Axes(independent=False)
+    return derivative(f, x, axes, axes, collapse=True)
+
+
+def taylor(f: Function, x: Tensor, v: Tensor, order: int) -> Tensor:
+    """c_0 .. c_order of f(x + t v) = sum over k of c_k t^k, (order + 1, *lanes, *B, M); c_k = D^k f[v, .., v] / k!."""
+    z = derivatives(f, x, *(v,) * order)
+    parts = [z.part(*range(k)) / factorial(k) for k in range(order + 1)]
+    return torch.stack(torch.broadcast_tensors(*parts))
+
+
+def matrix_contraction(f: Function, x: Tensor, matrix: Tensor, *directions: Direction) -> Tensor:
+    """D^k f(x)[a_1, ..] contracted with a matrix A (N, N) in two further places: sum over i, j of A_ij D^(k+2) f[a.., e_i, e_j], (*B, M).
+
+    Only the symmetric part of A counts; it is taken apart by eigenvalues, one lane for each that is not zero, and the lanes are summed
+    inside the network. (The paper's single perturbation does this for A of rank one.)"""
+    symmetric = (matrix + matrix.mT) / 2
+    values, vectors = torch.linalg.eigh(symmetric)
+    kept = values.abs() > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    if not kept.any():
+        kept[-1] = True
+    u = vectors[:, kept].T.reshape(-1, *(1,) * (x.dim() - 1), x.shape[-1])
+    scaled = values[kept].view(-1, *(1,) * x.dim()) * u
+    return derivative(f, x, *directions, u, scaled, collapse=True)
+
+
+def _outputs(f: Function, x: Tensor) -> int:
+    """M, from one row."""
+    with torch.no_grad():
+        return f(x[(0,) * (x.dim() - 1)] if x.dim() > 1 and x.shape[0] else x).shape[-1]
+
+
+def _known(mode: str) -> str:
+    if mode not in ("forward", "backward"):
+        raise ValueError(f"mode is {mode!r}; expected 'auto', 'forward' or 'backward'")
+    return mode

@@ -1,0 +1,424 @@
+"""Elementwise functions by their derivative towers [f, f', .., f^(order)].
+
+Every tower is written so that it neither overflows nor cancels where the function itself saturates: with s the logistic function,
+s' = s(x) s(-x) and the derivatives of s and tanh are s' times a polynomial in tanh(x/2) or tanh(x), of which all terms are bounded.
+ReLU and its kin are C^0, ELU is C^1: at a kink the derivatives are the one-sided ones that torch takes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import factorial, pi, sqrt
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hodsim.multicomplex.rules import elementwise, rule
+
+# -- exponentials and powers -------------------------------------------------------------------------------------------------
+
+
+@rule(torch.exp)
+@elementwise
+def exp(x: Tensor, order: int) -> list[Tensor]:
+    return [x.exp()] * (order + 1)
+
+
+@rule(torch.expm1)
+@elementwise
+def expm1(x: Tensor, order: int) -> list[Tensor]:
+    return [x.expm1(), *[x.exp()] * order]
+
+
+@rule(torch.exp2)
+@elementwise
+def exp2(x: Tensor, order: int) -> list[Tensor]:
+    value, rate = x.exp2(), torch.tensor(2.0, dtype=torch.float64).log().item()
+    return [value * rate**k for k in range(order + 1)]
+
+
+@rule(torch.log)
+@elementwise
+def log(x: Tensor, order: int) -> list[Tensor]:
+    return [x.log(), *reciprocals(x, order)]
+
+
+@rule(torch.log1p)
+@elementwise
+def log1p(x: Tensor, order: int) -> list[Tensor]:
+    return [x.log1p(), *reciprocals(1 + x, order)]
+
+
+@rule(torch.log2)
+@elementwise
+def log2(x: Tensor, order: int) -> list[Tensor]:
+    return [x.log2(), *(d * 1.4426950408889634 for d in reciprocals(x, order))]
+
+
+@rule(torch.log10)
+@elementwise
+def log10(x: Tensor, order: int) -> list[Tensor]:
+    return [x.log10(), *(d * 0.4342944819032518 for d in reciprocals(x, order))]
+
+
+@rule(torch.reciprocal)
+@elementwise
+def reciprocal(x: Tensor, order: int) -> list[Tensor]:
+    return reciprocals(x, order + 1)
+
+
+def reciprocals(x: Tensor, count: int) -> list[Tensor]:
+    """1/x and its derivatives (-1)^k k! x^-(k+1), `count` in all."""
+    inverse = x.reciprocal()
+    tower = [inverse] if count else []
+    for k in range(1, count):
+        tower.append(tower[-1] * inverse * -k)
+    return tower
+
+
+def power(x: Tensor, order: int, exponent: float) -> list[Tensor]:
+    """x^p and p (p-1) .. (p-k+1) x^(p-k); exactly zero beyond the degree of a polynomial."""
+    tower, coefficient = [x**exponent], 1.0
+    for k in range(order):
+        coefficient *= exponent - k
+        tower.append(coefficient * x ** (exponent - k - 1) if coefficient else torch.zeros_like(x))
+    return tower
+
+
+@rule(torch.sqrt)
+@elementwise
+def square_root(x: Tensor, order: int) -> list[Tensor]:
+    return [x.sqrt(), *power(x, order, 0.5)[1:]]
+
+
+@rule(torch.rsqrt)
+@elementwise
+def inverse_square_root(x: Tensor, order: int) -> list[Tensor]:
+    return [x.rsqrt(), *power(x, order, -0.5)[1:]]
+
+
+@rule(torch.square)
+@elementwise
+def square(x: Tensor, order: int) -> list[Tensor]:
+    return [x * x, 2 * x, torch.full_like(x, 2), *[torch.zeros_like(x)] * order][: order + 1]
+
+
+# -- trigonometric and hyperbolic --------------------------------------------------------------------------------------------
+
+
+@rule(torch.sin)
+@elementwise
+def sin(x: Tensor, order: int) -> list[Tensor]:
+    return _cycle([x.sin(), x.cos()], order)
+
+
+@rule(torch.cos)
+@elementwise
+def cos(x: Tensor, order: int) -> list[Tensor]:
+    return _cycle([x.cos(), -x.sin()], order)
+
+
+def _cycle(pair: list[Tensor], order: int) -> list[Tensor]:
+    """f, f', -f, -f', f, .."""
+    return [pair[k % 2] if k % 4 < 2 else -pair[k % 2] for k in range(order + 1)]
+
+
+@rule(torch.sinh)
+@elementwise
+def sinh(x: Tensor, order: int) -> list[Tensor]:
+    return [(x.sinh(), x.cosh())[k % 2] for k in range(order + 1)]
+
+
+@rule(torch.cosh)
+@elementwise
+def cosh(x: Tensor, order: int) -> list[Tensor]:
+    return [(x.cosh(), x.sinh())[k % 2] for k in range(order + 1)]
+
+
+@rule(torch.atan)
+@elementwise
+def atan(x: Tensor, order: int) -> list[Tensor]:
+    """atan^(k) = (-1)^(k-1) (k-1)! cos^k(t) sin(k (pi/2 - t)), t = atan x."""
+    t = x.atan()
+    cosine, rest = (1 + x * x).rsqrt(), torch.atan2(torch.ones_like(x), x)
+    return [t, *((-1) ** (k - 1) * factorial(k - 1) * cosine**k * (k * rest).sin() for k in range(1, order + 1))]
+
+
+# -- sigmoids ----------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=32)
+def _sigmoid_polynomials(order: int, scale: float) -> tuple[tuple[float, ...], ...]:
+    """q_1 .. q_order with f^(k) = f' q_k(y), where y' = (1 - y^2) / scale and f''= -2 y f' / scale: coefficients, lowest first.
+
+    q_(k+1) = q_k' (1 - y^2) / scale - 2 y q_k / scale."""
+    polynomials, q = [], [1.0]
+    for _ in range(order):
+        polynomials.append(tuple(q))
+        following = [0.0] * (len(q) + 1)
+        for i, c in enumerate(q):
+            if i:
+                following[i - 1] += i * c / scale
+            following[i + 1] -= (i + 2) * c / scale
+        q = following
+    return tuple(polynomials)
+
+
+def _bump_tower(first: Tensor, y: Tensor, order: int, scale: float) -> list[Tensor]:
+    """f', .., f^(order) from f' and y, the polynomials summed in y^2."""
+    tower, y2 = [], y * y if order > 2 else y
+    for q in _sigmoid_polynomials(order, scale):
+        coefficients = q[(len(q) - 1) % 2 :: 2]                      # an even or an odd polynomial
+        value: Tensor | float = coefficients[-1]
+        for c in reversed(coefficients[:-1]):
+            value = value * y2 + c
+        if len(q) % 2 == 0:
+            value = value * y
+        tower.append(first * value if len(q) > 1 else first)
+    return tower
+
+
+@rule(torch.tanh, F.tanh)
+@elementwise
+def tanh(x: Tensor, order: int) -> list[Tensor]:
+    y = x.tanh()
+    if order == 0:
+        return [y]
+    return [y, *_bump_tower(4 * torch.sigmoid(2 * x) * torch.sigmoid(-2 * x), y, order, 1.0)]
+
+
+@rule(torch.sigmoid, F.sigmoid, torch.special.expit)
+@elementwise
+def sigmoid(x: Tensor, order: int) -> list[Tensor]:
+    s = x.sigmoid()
+    if order == 0:
+        return [s]
+    other = torch.sigmoid(-x)
+    return [s, *_bump_tower(s * other, s - other, order, 2.0)]
+
+
+@rule(F.softplus)
+@elementwise
+def softplus(x: Tensor, order: int, beta: float = 1.0, threshold: float = 20.0) -> list[Tensor]:
+    """log(1 + exp(beta x)) / beta. Its derivatives are those of the formula everywhere; beyond torch's threshold they differ by < e^-20."""
+    tower = [F.softplus(x, beta, threshold)]
+    if order:
+        tower += [s * beta**k for k, s in enumerate(sigmoid_tower(beta * x, order - 1))]
+    return tower
+
+
+sigmoid_tower = sigmoid.__wrapped__
+tanh_tower = tanh.__wrapped__
+
+
+@rule(F.logsigmoid)
+@elementwise
+def logsigmoid(x: Tensor, order: int) -> list[Tensor]:
+    return [F.logsigmoid(x), *(s * (-1) ** k for k, s in enumerate(sigmoid_tower(-x, order - 1)))] if order else [F.logsigmoid(x)]
+
+
+def times_x(x: Tensor, tower: list[Tensor]) -> list[Tensor]:
+    """(x f)^(k) = x f^(k) + k f^(k-1)."""
+    return [x * f if k == 0 else torch.add(x * f, tower[k - 1], alpha=k) for k, f in enumerate(tower)]
+
+
+@rule(F.silu)
+@elementwise
+def silu(x: Tensor, order: int) -> list[Tensor]:
+    return times_x(x, sigmoid_tower(x, order))
+
+
+@rule(torch.erf)
+@elementwise
+def erf(x: Tensor, order: int) -> list[Tensor]:
+    """erf' = 2/sqrt(pi) exp(-x^2), and Hermite polynomials times that."""
+    return [x.erf(), *gaussians(sqrt(2) * x, order, scale=sqrt(2), height=2 / sqrt(pi))]
+
+
+def gaussians(x: Tensor, count: int, *, scale: float = 1.0, height: float = 1 / sqrt(2 * pi)) -> list[Tensor]:
+    """height exp(-x^2/2) and its derivatives by x/scale: (-scale)^k He_k(x) times it, `count` in all."""
+    if count == 0:
+        return []
+    bump = height * torch.exp(-0.5 * x * x)
+    tower, he, before = [bump], None, None
+    for k in range(1, count):
+        following = x if he is None else x * he - (k - 1) * (1.0 if before is None else before)
+        he, before = following, he
+        tower.append((-scale) ** k * he * bump)
+    return tower
+
+
+@rule(F.gelu)
+@elementwise
+def gelu(x: Tensor, order: int, approximate: str = "none") -> list[Tensor]:
+    if approximate == "tanh":
+        inner = [0.79788456080286536 * t for t in (x + 0.044715 * x**3, 1 + 0.134145 * x * x, 0.26829 * x, torch.full_like(x, 0.26829))]
+        outer = [0.5 * t for t in tanh_tower(inner[0], order)]
+        outer[0] = torch.sigmoid(2 * inner[0])                       # (1 + tanh) / 2, without cancellation
+        return times_x(x, chain(outer, inner, order))
+    if approximate != "none":
+        raise ValueError(f"gelu has approximate={approximate!r}; expected 'none' or 'tanh'")
+    cumulative = 0.5 * torch.erfc(-x / sqrt(2))
+    return times_x(x, [cumulative, *gaussians(x, order)])
+
+
+def chain(outer: list[Tensor], inner: list[Tensor], order: int) -> list[Tensor]:
+    """Tower of f(g(x)) from those of f at g(x) and of g at x (Faa di Bruno; missing derivatives of g are zero).
+
+    (f o g)^(k+1) = sum over j of C(k, j) (f' o g)^(j) g^(k+1-j), level by level from the highest derivative of f."""
+    towers = [outer[order]]
+    for level in range(order - 1, -1, -1):                           # towers: those of f^(level + 1) o g
+        following = [outer[level]]
+        for k in range(order - level):
+            terms = [_binomial(k, j) * towers[j] * inner[k + 1 - j] for j in range(k + 1) if k + 1 - j < len(inner)]
+            following.append(sum(terms[1:], terms[0]) if terms else torch.zeros_like(outer[0]))
+        towers = following
+    return towers
+
+
+def _binomial(n: int, k: int) -> int:
+    return factorial(n) // (factorial(k) * factorial(n - k))
+
+
+@rule(F.mish)
+@elementwise
+def mish(x: Tensor, order: int) -> list[Tensor]:
+    inner = [F.softplus(x), *sigmoid_tower(x, order)[: order]]
+    return times_x(x, chain(tanh_tower(inner[0], order), inner, order))
+
+
+@rule(F.tanhshrink)
+@elementwise
+def tanhshrink(x: Tensor, order: int) -> list[Tensor]:
+    y, *rest = tanh_tower(x, order)
+    return [x - y, *(1 - d if k == 0 else -d for k, d in enumerate(rest))]
+
+
+@rule(F.softsign)
+@elementwise
+def softsign(x: Tensor, order: int) -> list[Tensor]:
+    """x / (1 + |x|); f^(k) = k! (-sign x)^(k-1) / (1 + |x|)^(k+1)."""
+    inverse = (1 + x.abs()).reciprocal()
+    side = torch.where(x < 0, -1.0, 1.0).to(x.dtype)
+    return [x * inverse, *(factorial(k) * (-side) ** (k - 1) * inverse ** (k + 1) for k in range(1, order + 1))]
+
+
+# -- piecewise functions: the derivatives of the piece that torch takes ------------------------------------------------------
+
+
+def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:
+    """A piecewise linear function."""
+    return [value, slope.to(x.dtype), *[torch.zeros_like(x)] * (order - 1)][: order + 1]
+
+
+@rule(torch.relu, F.relu, torch.relu_)
+@elementwise
+def relu(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, x.relu(), x > 0)
+
+
+@rule(F.relu6)
+@elementwise
+def relu6(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, F.relu6(x), (x > 0) & (x < 6))
+
+
+@rule(F.leaky_relu)
+@elementwise
+def leaky_relu(x: Tensor, order: int, negative_slope: float = 0.01) -> list[Tensor]:
+    return pieces(x, order, F.leaky_relu(x, negative_slope), torch.where(x > 0, 1.0, negative_slope))
+
+
+@rule(F.hardtanh)
+@elementwise
+def hardtanh(x: Tensor, order: int, min_val: float = -1.0, max_val: float = 1.0) -> list[Tensor]:
+    return pieces(x, order, F.hardtanh(x, min_val, max_val), (x > min_val) & (x < max_val))
+
+
+@rule(F.hardsigmoid)
+@elementwise
+def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, F.hardsigmoid(x), ((x > -3) & (x < 3)) / 6)
+
+
+@rule(F.hardswish)
+@elementwise
+def hardswish(x: Tensor, order: int) -> list[Tensor]:
+    inside = (x > -3) & (x < 3)
+    slope = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
+    return [F.hardswish(x), slope, inside.to(x.dtype) / 3, *[torch.zeros_like(x)] * order][: order + 1]
+
+
+@rule(F.hardshrink)
+@elementwise
+def hardshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
+    return pieces(x, order, F.hardshrink(x, lambd), x.abs() > lambd)
+
+
+@rule(F.softshrink)
+@elementwise
+def softshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
+    return pieces(x, order, F.softshrink(x, lambd), x.abs() > lambd)
+
+
+@rule(F.threshold)
+@elementwise
+def threshold(x: Tensor, order: int, threshold: float, value: float) -> list[Tensor]:
+    return pieces(x, order, F.threshold(x, threshold, value), x > threshold)
+
+
+@rule(torch.abs)
+@elementwise
+def absolute(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, x.abs(), x.sign())
+
+
+@rule(torch.clamp)
+@elementwise
+def clamp(x: Tensor, order: int, min=None, max=None) -> list[Tensor]:
+    value = x.clamp(min, max)
+    return pieces(x, order, value, value == x)
+
+
+@rule(F.elu)
+@elementwise
+def elu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
+    return exponential_piece(x, order, alpha, 1.0, 1.0)
+
+
+@rule(F.celu)
+@elementwise
+def celu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
+    return exponential_piece(x, order, alpha, 1.0, 1 / alpha)
+
+
+@rule(F.selu)
+@elementwise
+def selu(x: Tensor, order: int) -> list[Tensor]:
+    return exponential_piece(x, order, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
+
+
+def exponential_piece(x: Tensor, order: int, alpha: float, scale: float, rate: float) -> list[Tensor]:
+    """scale x for x > 0, scale alpha (exp(rate x) - 1) below."""
+    negative = x.clamp(max=0)
+    tower = [scale * torch.where(x > 0, x, alpha * (rate * negative).expm1())]
+    if order:
+        positive, bump = x > 0, (scale * alpha) * (rate * negative).exp()
+        tower.append(torch.where(positive, scale, rate * bump))
+        tower += [torch.where(positive, 0.0, rate**k * bump) for k in range(2, order + 1)]
+    return tower
+
+
+def _pow(base, exponent):
+    """z ** number, number ** z, z ** w = exp(w log z)."""
+    if isinstance(exponent, (int, float)):
+        return base.compose(lambda x, order: power(x, order, exponent))
+    if isinstance(base, (int, float)):
+        base = torch.tensor(base, dtype=exponent.dtype, device=exponent.device)
+    if isinstance(exponent, Tensor) and exponent.dim() == 0:
+        return base.compose(lambda x, order: power(x, order, exponent.item()))
+    return (base.log() * exponent).exp()
+
+
+rule(torch.pow)(_pow)

@@ -1,0 +1,539 @@
+"""Rules of layers and of the functions that move, select or add entries: all linear, applied to every part at once (eq. 7).
+
+The parts lie along a leading axis that the network does not see: non-negative dimensions are shifted by one.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.rules import linear, rule
+
+# -- arithmetic --------------------------------------------------------------------------------------------------------------
+
+
+@rule(torch.add)
+def add(z, w, *, alpha=1):
+    return z + (w if alpha == 1 else w * alpha)
+
+
+@rule(torch.sub, torch.subtract)
+def sub(z, w, *, alpha=1):
+    return z - (w if alpha == 1 else w * alpha)
+
+
+@rule(torch.rsub)
+def rsub(z, w, *, alpha=1):
+    return w - (z if alpha == 1 else z * alpha)
+
+
+@rule(torch.mul, torch.multiply)
+def mul(z, w):
+    return z * w
+
+
+@rule(torch.div, torch.true_divide)
+def div(z, w):
+    return z / w
+
+
+rule(torch.neg, torch.negative)(operator.neg)
+
+
+@rule(Tensor.__add__, Tensor.__radd__)
+def tensor_add(t, z):
+    return z + t if isinstance(z, Multicomplex) else t + z
+
+
+@rule(Tensor.__mul__, Tensor.__rmul__)
+def tensor_mul(t, z):
+    return z * t if isinstance(z, Multicomplex) else t * z
+
+
+@rule(Tensor.__sub__)
+def tensor_sub(t, z):
+    return -z + t
+
+
+@rule(Tensor.__rsub__)
+def tensor_rsub(t, z):
+    return z - t
+
+
+@rule(Tensor.__truediv__, Tensor.__div__)
+def tensor_div(t, z):
+    return torch.reciprocal(z) * t
+
+
+@rule(torch.lerp)
+def lerp(z, w, weight):
+    return z + (w - z) * weight
+
+
+# -- linear layers -----------------------------------------------------------------------------------------------------------
+
+
+@rule(F.linear)
+def affine(z, weight, bias=None):
+    """R = W R + b, I = W I + V R: V the parts of a perturbed weight. The bias touches the real part only."""
+    if isinstance(weight, Multicomplex):
+        out = matmul(z, weight.mT)
+    else:
+        rows = F.linear(z.rows, weight)
+        if z.seeded:                                                 # W e_k is a column: no product with the identity
+            n, m = weight.shape[1], weight.shape[0]
+            columns = weight.T.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
+            rows = torch.cat([rows, *[columns] * ((z.layout.rows_of(1) - len(z.rows)) // n)])
+        out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
+    if bias is None:
+        return out
+    if isinstance(bias, Multicomplex):
+        return out + bias
+    out.rows[: out.layout.sizes[0]] += bias
+    return out
+
+
+@rule(torch.matmul, torch.mm, torch.bmm, torch.mv, torch.dot)
+def matmul(z, w):
+    if isinstance(z, Multicomplex) and isinstance(w, Multicomplex):
+        left = z if z.ndim > 1 else z.unsqueeze(0)
+        right = w if w.ndim > 1 else w.unsqueeze(-1)
+        ndim = max(left.ndim, right.ndim)
+        out = left.aligned(ndim).product(right.aligned(ndim), torch.matmul)
+        out = out if w.ndim > 1 else out.squeeze(-1)
+        return out if z.ndim > 1 else out.squeeze(-2 if w.ndim > 1 else -1)
+    if isinstance(z, Multicomplex):
+        if z.ndim == 1 and w.dim() > 1:
+            return z.map(lambda rows: torch.matmul(rows.unsqueeze(1), w).squeeze(1) if w.dim() == 2 else
+                         torch.matmul(rows.view(len(rows), *(1,) * (w.dim() - 1), -1), w).squeeze(-2))
+        return z.map(lambda rows: torch.matmul(_batched(rows, w.dim()), w))
+    if w.ndim == 1:
+        return w.map(lambda rows: torch.matmul(rows, z.mT) if z.dim() == 2 else torch.vmap(lambda part: torch.matmul(z, part))(rows))
+    return w.map(lambda rows: torch.matmul(z, _batched(rows, z.dim())))
+
+
+def _batched(rows: Tensor, ndim: int) -> Tensor:
+    """Rows whose parts have at least ndim dimensions (leading ones of length one)."""
+    missing = ndim + 1 - rows.dim()
+    return rows if missing <= 0 else rows.view(len(rows), *(1,) * missing, *rows.shape[1:])
+
+
+@rule(torch.addmm)
+def addmm(bias, z, w, *, beta=1, alpha=1):
+    return matmul(z, w) * alpha + bias * beta
+
+
+@rule(F.bilinear)
+def bilinear_form(z, w, weight, bias=None):
+    """y_o = z^T W_o w + b_o."""
+    out = torch.einsum("...i,oij,...j->...o", z, weight, w)
+    return out if bias is None else out + bias
+
+
+@rule(torch.einsum)
+def einsum(equation, *operands):
+    """One perturbed operand: linear. Two: a product, the lanes before the ellipsis."""
+    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    places = [k for k, operand in enumerate(operands) if isinstance(operand, Multicomplex)]
+    if len(places) == 1:
+        k = places[0]
+        return operands[k].map(torch.vmap(lambda part: torch.einsum(equation, *operands[:k], part, *operands[k + 1 :])))
+    if len(places) > 2:
+        raise NotImplementedError(f"einsum of {len(places)} perturbed operands; expected at most two: split {equation!r}")
+    equation = equation.replace(" ", "")
+    inputs, output = equation.split("->") if "->" in equation else (equation, None)
+    if output is None:
+        letters = sorted(set(inputs) - set(",."))
+        output = ("..." if "..." in inputs else "") + "".join(c for c in letters if inputs.count(c) == 1)
+    terms = inputs.split(",")
+    if "..." in inputs:                                              # every lane axis needs the same number of ellipsis dimensions
+        counts = [operand.ndim - len(term.replace("...", "")) for operand, term in zip(operands, terms, strict=True)]
+        ndim = max(c for c, term in zip(counts, terms, strict=True) if "..." in term)
+        operands = [_ellipsis(operand, term, ndim) for operand, term in zip(operands, terms, strict=True)]
+    else:
+        terms = [f"...{term}" for term in terms]
+        output = "..." + output
+    z, w = operands[places[0]], operands[places[1]]
+
+    def contract(a: Tensor, b: Tensor) -> Tensor:
+        full = list(operands)
+        full[places[0]], full[places[1]] = a, b
+        return torch.einsum(",".join(terms) + "->" + output, *full)
+
+    return z.product(w, contract)
+
+
+def _ellipsis(operand, term: str, ndim: int):
+    """Give an operand exactly ndim dimensions for its leading ellipsis."""
+    missing = ndim + len(term.replace("...", "")) - operand.ndim if term.startswith("...") else 0
+    if not term.startswith("..."):
+        raise NotImplementedError(f"einsum term {term!r} with two perturbed operands; expected its ellipsis in front")
+    if isinstance(operand, Multicomplex):
+        return operand.map(lambda rows: _batched(rows, operand.ndim + missing))
+    return operand
+
+
+# -- convolution and pooling: lanes join the batch ---------------------------------------------------------------------------
+
+
+def _over_images(z, ndim: int, function, *args, **kwargs):
+    """Apply a function of a batch (N, *) with ndim dimensions, lanes folded into N."""
+    if z.ndim == ndim - 1:
+        return z.map(lambda rows: function(rows, *args, **kwargs))
+    return z.map(lambda rows: function(rows.flatten(0, 1), *args, **kwargs).unflatten(0, rows.shape[:2]))
+
+
+def _convolution(function, ndim: int):
+    def handler(input, weight, bias=None, *args, **kwargs):
+        if isinstance(weight, Multicomplex):
+            out = _perturbed_convolution(function, ndim, input, weight, args, kwargs)
+        else:
+            out = _over_images(input, ndim, function, weight, None, *args, **kwargs)
+        if bias is None:
+            return out
+        shape = (-1, *(1,) * (ndim - 2))
+        return out + bias.reshape(shape)
+
+    handler.keywords = frozenset({"input", "weight", "bias", "stride", "padding", "dilation", "groups", "output_padding"})
+    return handler
+
+
+def _perturbed_convolution(function, ndim: int, z, weight, args, kwargs):
+    def convolve(a: Tensor, b: Tensor) -> Tensor:
+        """(*lanes, *image) and (*lanes, *weight), lane by lane."""
+        lanes = torch.broadcast_shapes(a.shape[:-ndim], b.shape[:-ndim])
+        images, weights = a.expand(*lanes, *a.shape[-ndim:]).flatten(0, -ndim - 1), b.expand(*lanes, *b.shape[-ndim:]).flatten(0, -ndim - 1)
+        return torch.stack([function(i, w, None, *args, **kwargs) for i, w in zip(images, weights, strict=True)]).unflatten(0, lanes)
+
+    if not isinstance(z, Multicomplex):
+        batch = z if z.dim() == ndim else z.unsqueeze(0)
+        out = weight.map(lambda rows: torch.stack([function(batch, w, None, *args, **kwargs) for w in rows]))
+        return out if z.dim() == ndim else out.squeeze(0)
+    batch = z if z.ndim == ndim else z.unsqueeze(0)
+    out = batch.product(weight, convolve)
+    return out if z.ndim == ndim else out.squeeze(0)
+
+
+for function, dims in ((F.conv1d, 3), (F.conv2d, 4), (F.conv3d, 5), (F.conv_transpose1d, 3), (F.conv_transpose2d, 4), (F.conv_transpose3d, 5)):
+    rule(function)(_convolution(function, dims))
+
+
+def _image_rule(function, ndim: int):
+    def handler(input, *args, **kwargs):
+        return _over_images(input, ndim, function, *args, **kwargs)
+
+    handler.keywords = None
+    return handler
+
+
+for function, dims in ((F.avg_pool1d, 3), (F.avg_pool2d, 4), (F.avg_pool3d, 5),
+                       (F.adaptive_avg_pool1d, 3), (F.adaptive_avg_pool2d, 4), (F.adaptive_avg_pool3d, 5)):
+    rule(function)(_image_rule(function, dims))
+
+
+@rule(F.interpolate)
+def interpolate(input, *args, **kwargs):
+    return _over_images(input, input.ndim, F.interpolate, *args, **kwargs)
+
+
+interpolate.keywords = None
+
+
+def select(z: Multicomplex, indices: Tensor, dims: int) -> Multicomplex:
+    """Entries at flat indices over the last `dims` dimensions, the same in every part: how a maximum follows its real part."""
+    def gather(rows: Tensor) -> Tensor:
+        flat = rows.flatten(-dims)
+        return flat.gather(-1, indices.flatten(-dims).expand(*rows.shape[:-dims], -1)).view(*rows.shape[:-dims], *indices.shape[-dims:])
+
+    return z.map(gather)
+
+
+def _max_pool(pool, dims: int):
+    def handler(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        _one_real_part(input, "max pooling")
+        _, indices = pool(input.real, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=True)
+        out = select(input, indices, dims)
+        return (out, indices) if return_indices else out
+
+    return handler
+
+
+def _adaptive_max_pool(pool, dims: int):
+    def handler(input, output_size, return_indices=False):
+        _one_real_part(input, "max pooling")
+        _, indices = pool(input.real, output_size, return_indices=True)
+        out = select(input, indices, dims)
+        return (out, indices) if return_indices else out
+
+    return handler
+
+
+def _one_real_part(z: Multicomplex, name: str) -> None:
+    if z.layout.h and z.layout.sizes[0] > 1:
+        raise NotImplementedError(f"{name} with h > 0 and a batch of directions; expected h=0, or one direction at a time")
+
+
+for name, dims in (("1d", 1), ("2d", 2), ("3d", 3)):
+    pool, adaptive = getattr(F, f"max_pool{name}_with_indices"), getattr(F, f"adaptive_max_pool{name}_with_indices")
+    rule(getattr(F, f"max_pool{name}"), pool, getattr(torch, f"max_pool{name}"))(_max_pool(pool, dims))
+    rule(getattr(F, f"adaptive_max_pool{name}"), adaptive)(_adaptive_max_pool(adaptive, dims))
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------------
+
+
+def _shift(dim: int) -> int:
+    return dim + 1 if dim >= 0 else dim
+
+
+def _sizes(args: tuple) -> tuple:
+    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list, torch.Size)) else args
+
+
+@rule(torch.reshape, Tensor.view)
+def reshape(input, *shape):
+    return input.map(lambda rows: rows.reshape(len(rows), *_sizes(shape)))
+
+
+@rule(Tensor.view_as, Tensor.reshape_as)
+def reshape_as(input, other):
+    return reshape(input, tuple(other.shape))
+
+
+@rule(torch.flatten)
+def flatten(input, start_dim=0, end_dim=-1):
+    if input.ndim == 0:
+        return input.unsqueeze(0)
+    return input.map(lambda rows: rows.flatten(_shift(start_dim), _shift(end_dim)))
+
+
+@rule(torch.unflatten)
+def unflatten(input, dim, sizes):
+    return input.map(lambda rows: rows.unflatten(_shift(dim), sizes))
+
+
+@rule(torch.transpose, torch.swapaxes)
+def transpose(input, dim0, dim1):
+    return input.map(lambda rows: rows.transpose(_shift(dim0), _shift(dim1)))
+
+
+@rule(torch.t)
+def t(input):
+    return input if input.ndim < 2 else transpose(input, 0, 1)
+
+
+@rule(torch.permute)
+def permute(input, *dims):
+    return input.map(lambda rows: rows.permute(0, *(d % input.ndim + 1 for d in _sizes(dims))))
+
+
+@rule(torch.unsqueeze)
+def unsqueeze(input, dim):
+    return input.map(lambda rows: rows.unsqueeze(_shift(dim)))
+
+
+@rule(torch.squeeze)
+def squeeze(input, dim=None):
+    if dim is None:
+        return reshape(input, tuple(n for n in input.shape if n != 1))
+    return input.map(lambda rows: rows.squeeze(tuple(_shift(d) for d in dim) if isinstance(dim, tuple) else _shift(dim)))
+
+
+@rule(Tensor.expand)
+def expand(input, *sizes):
+    sizes = _sizes(sizes)
+    return input.map(lambda rows: _batched(rows, len(sizes)).expand(-1, *sizes))
+
+
+@rule(torch.broadcast_to)
+def broadcast_to(input, size):
+    return expand(input, tuple(size))
+
+
+@rule(Tensor.expand_as)
+def expand_as(input, other):
+    return expand(input, tuple(other.shape))
+
+
+@rule(Tensor.repeat)
+def repeat(input, *sizes):
+    sizes = _sizes(sizes)
+    return input.map(lambda rows: _batched(rows, len(sizes)).repeat(1, *sizes))
+
+
+@rule(torch.cat, torch.concat, torch.concatenate)
+def cat(tensors, dim=0):
+    return _joined(tensors, lambda rows: torch.cat(rows, _shift(dim)))
+
+
+@rule(torch.stack)
+def stack(tensors, dim=0):
+    return _joined(tensors, lambda rows: torch.stack(rows, _shift(dim)))
+
+
+def _joined(tensors, join):
+    """Join numbers and constants: a constant has zeros for its higher parts."""
+    numbers = [z.stored() for z in tensors if isinstance(z, Multicomplex)]
+    longest = max(numbers, key=lambda z: z.degree)
+    count = len(longest.rows)
+
+    def rows_of(z) -> Tensor:
+        first = z.stored().rows if isinstance(z, Multicomplex) else z.expand(longest.layout.sizes[0], *z.shape)
+        return first if len(first) == count else torch.cat([first, first.new_zeros((count - len(first), *first.shape[1:]))])
+
+    return longest.like(join([rows_of(z) for z in tensors]))
+
+
+def _pieces(function):
+    def handler(input, size, dim=0):
+        z = input.stored()
+        return tuple(z.like(rows) for rows in function(z.rows, size, _shift(dim)))
+
+    handler.keywords = frozenset({"input", "split_size_or_sections", "chunks", "dim"})
+    return handler
+
+
+rule(torch.chunk)(_pieces(torch.chunk))
+rule(torch.split)(_pieces(torch.split))
+
+
+@rule(torch.unbind)
+def unbind(input, dim=0):
+    z = input.stored()
+    return tuple(z.like(rows) for rows in z.rows.unbind(_shift(dim)))
+
+
+@rule(torch.select)
+def select_index(input, dim, index):
+    return input.map(lambda rows: rows.select(_shift(dim), index))
+
+
+@rule(torch.narrow)
+def narrow(input, dim, start, length):
+    return input.map(lambda rows: rows.narrow(_shift(dim), start, length))
+
+
+@rule(torch.index_select)
+def index_select(input, dim, index):
+    return input.map(lambda rows: rows.index_select(_shift(dim), index))
+
+
+@rule(F.pad)
+def pad(input, pad, mode="constant", value=None):
+    out = input.map(lambda rows: _padded(rows, pad, mode))
+    if value:                                                        # the border is a constant
+        border = F.pad(torch.zeros(input.shape, dtype=input.dtype, device=input.device), pad, value=value)
+        out = out.shift(border)
+    return out
+
+
+def _padded(rows: Tensor, widths, mode: str) -> Tensor:
+    return F.pad(rows, widths) if mode == "constant" else torch.vmap(lambda part: F.pad(part, widths, mode))(rows)
+
+
+for function in (torch.roll, torch.flip, torch.movedim, torch.diagonal, torch.tril, torch.triu, torch.cumsum, torch.repeat_interleave,
+                 torch.gather, torch.take_along_dim, torch.masked_fill, torch.trace, torch.diag_embed, torch.rot90,
+                 F.pixel_shuffle, F.pixel_unshuffle, F.unfold, F.fold, F.channel_shuffle):
+    rule(function)(linear(function))
+
+
+@rule(torch.masked_fill)
+def masked_fill(input, mask, value):
+    """The filled entries are constants."""
+    out = input * (~mask)
+    return out.shift(torch.where(mask, torch.as_tensor(value, dtype=input.dtype, device=input.device), 0.0)) if value else out
+
+
+@rule(torch.where)
+def where(condition, z, w):
+    z = z * condition if isinstance(z, Multicomplex) else torch.where(condition, z, 0.0)
+    w = w * ~condition if isinstance(w, Multicomplex) else torch.where(condition, 0.0, w)
+    return z + w if isinstance(z, Multicomplex) else w + z
+
+
+@rule(Tensor.contiguous, torch.clone, Tensor.detach_, Tensor.cpu, Tensor.requires_grad_)
+def unchanged(input):
+    return input
+
+
+@rule(torch.detach)
+def detach(input):
+    return input.map(torch.detach)
+
+
+@rule(Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.bfloat16, Tensor.half)
+def to(input, *args):
+    return input.map(lambda rows: rows.to(*(a.rows if isinstance(a, Multicomplex) else a for a in args)))
+
+
+@rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+def dropout(input, p=0.5, training=True, inplace=False):
+    if training and p > 0:
+        raise NotImplementedError("dropout in training mode draws a new mask in each call; expected module.eval() before differentiating")
+    return input
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------------
+
+
+def _dims(z, dim) -> tuple[int, ...]:
+    if dim is None:
+        return tuple(range(1, z.ndim + 1))
+    return tuple(_shift(d) for d in dim) if isinstance(dim, (tuple, list)) else (_shift(dim),)
+
+
+@rule(torch.sum)
+def sum(input, dim=None, keepdim=False):
+    return input.map(lambda rows: rows.sum(_dims(input, dim), keepdim) if input.ndim else rows)
+
+
+@rule(torch.mean)
+def mean(input, dim=None, keepdim=False):
+    return input.map(lambda rows: rows.mean(_dims(input, dim), keepdim) if input.ndim else rows)
+
+
+def _extreme(pick):
+    """max, min and their kin over one dimension or all: every part follows the entry that the real part picks."""
+    def handler(input, dim=None, keepdim=False):
+        _one_real_part(input, "max and min")
+        if isinstance(dim, Multicomplex):
+            return torch.where(input.real >= dim.real if pick is torch.argmax else input.real <= dim.real, input, dim)
+        if dim is None:
+            return flatten(input)[int(pick(input.real))]
+        place = pick(input.real, dim, True)
+        values = input.map(lambda rows: rows.gather(_shift(dim), place.unsqueeze(0).expand(len(rows), *place.shape)))
+        return values if keepdim else values.squeeze(dim)
+
+    return handler
+
+
+rule(torch.amax)(_extreme(torch.argmax))
+rule(torch.amin)(_extreme(torch.argmin))
+
+
+@rule(torch.max)
+def maximum_over(input, dim=None, keepdim=False):
+    values = _extreme(torch.argmax)(input, dim, keepdim)
+    if dim is None or isinstance(dim, Multicomplex):
+        return values
+    return torch.return_types.max((values, input.real.argmax(dim, keepdim)))
+
+
+@rule(torch.maximum)
+def maximum(z, w):
+    return _larger(z, w, torch.ge)
+
+
+@rule(torch.minimum)
+def minimum(z, w):
+    return _larger(z, w, torch.le)
+
+
+def _larger(z, w, compare):
+    real = [v.real if isinstance(v, Multicomplex) else v for v in (z, w)]
+    return torch.where(compare(*real), z, w)

@@ -1,0 +1,281 @@
+"""Scaled multicomplex numbers: Z = sum over S of z_S eps^S with eps_j = h i_j, eps_j^2 = -h^2 (HoD-Net, eqs. 2-7).
+
+Scaled parts z_S are of order one whatever h is, so nothing underflows. h = 0 is the truncated algebra, exact; h > 0 is the paper's
+complex step, with an error O(h^2). Three kinds of step carry a number through a network:
+
+    linear map   L(Z)_S = L(z_S), one call for all parts; a bias touches the real part only (eq. 7)
+    function     f(Z), from the derivatives f, f', f'', .. of f at the real part
+    product      (ZW)_S = sum over T ^ U = S of (-h^2)^|T & U| z_T w_U
+
+`layout.py` says where the parts lie, `algebra.py` follows its plans, `rules.py` knows which kind of step a torch function is.
+A `Multicomplex` stands in for a tensor in unmodified torch code, by torch's own `__torch_function__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hodsim.multicomplex.algebra import Tower, bilinear, compose
+from hodsim.multicomplex.layout import Layout
+from hodsim.multicomplex.rules import apply
+
+
+class Multicomplex:
+    """A tensor of multicomplex numbers; to the code that it passes through it has the shape of its real part.
+
+    rows: (R, *shape), the parts of degree 0 to `degree`, as the layout orders them; higher ones are zero.
+    seeded: the parts of `Axes` (last of degree 1) are the unit vectors along the last dimension and not stored.
+    tape: a list on which nonlinear steps note their operands (`hessian.py`), or None."""
+
+    __slots__ = ("degree", "layout", "rows", "seeded", "tape")
+
+    def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list | None = None):
+        self.rows, self.layout, self.degree, self.seeded, self.tape = rows, layout, degree, seeded, tape
+
+    # -- parts ---------------------------------------------------------------------------------------------------------------
+
+    def part(self, *units: int) -> Tensor:
+        """The part of these units, (*lanes, *shape): part() is the real one, part(0, 1) the mixed one of units 0 and 1.
+
+        Parts are scaled by h^-k: part(0, .., k - 1) is the k-th derivative along the directions. Lanes are those of the batches
+        among the directions of the part (at h > 0: of all directions); independent `Axes` come last, one lane axis for each.
+        Raises KeyError for a part that is not held."""
+        layout, mask = self.layout, sum(1 << u for u in set(units))
+        if len(set(units)) != len(units) or mask not in layout.index:
+            held = sorted(tuple(u for u in range(len(layout.units)) if m >> u & 1) for m in layout.index)
+            raise KeyError(f"part{units} is not held, but {held} are; ask for it in `parts`, with distinct units")
+        z, index = self.stored(), layout.index[mask]
+        lanes = layout.lanes[index]
+        if layout.degrees[index] > z.degree:
+            value = z.rows.new_zeros((*lanes, *z.shape))
+        else:
+            value = z.rows[layout.starts[index] : layout.starts[index + 1]]
+            value = value.unflatten(0, lanes) if len(lanes) > 1 else value
+        if layout.axes_count(mask) > 1 and index != layout.top:
+            value = layout.dense(value, mask)
+        kept = layout.visible_lanes(mask)
+        return value.reshape((*kept, *z.shape))
+
+    @property
+    def real(self) -> Tensor:
+        """The real part, of the number's own shape (at h > 0 that of the first lane)."""
+        return self.rows[0]
+
+    def blocks(self) -> list[Tensor]:
+        """The parts up to the degree, each (*lanes, *shape)."""
+        return self.layout.blocks(self.stored().rows, self.degree)
+
+    def stored(self) -> Multicomplex:
+        """The same number with the unit vectors of its axes written out."""
+        if not self.seeded:
+            return self
+        n = self.shape[-1]
+        eye = torch.eye(n, dtype=self.dtype, device=self.device).view(n, *(1,) * (self.dim() - 1), n).expand(n, *self.shape)
+        missing = (self.layout.rows_of(1) - len(self.rows)) // n
+        return self.like(torch.cat([self.rows, *[eye] * missing]))
+
+    def like(self, rows: Tensor, degree: int | None = None) -> Multicomplex:
+        """A number of the same layout with other rows."""
+        return Multicomplex(rows, self.layout, self.degree if degree is None else degree, tape=self.tape)
+
+    # -- the three kinds of step ---------------------------------------------------------------------------------------------
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Multicomplex:
+        """L(Z) for a linear function of the rows that keeps their leading axis."""
+        z = self.stored()
+        return z.like(function(z.rows))
+
+    def compose(self, tower: Tower) -> Multicomplex:
+        """f(Z) for an elementwise f given by its derivatives: (x, order) -> [f(x), f'(x), .., f^(order)(x)]."""
+        z = self.stored()
+        result = z.like(compose(z.layout, z.rows, z.degree, tower), z.layout.order if z.degree else 0)
+        if z.tape is not None:
+            z.tape.append((tower, (z,), result))
+        return result
+
+    def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Multicomplex:
+        """op(Z, W) for a bilinear op that broadcasts leading axes; both must have equally many dimensions."""
+        z, w = self.stored(), other.stored()
+        if z.layout is not w.layout:
+            raise ValueError(f"{z} and {w} come from different perturbations; a product needs numbers of one call of derivatives")
+        left = z.blocks()
+        rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
+        result = Multicomplex(rows, z.layout, degree, tape=z.tape if z.tape is not None else w.tape)
+        if result.tape is not None:
+            result.tape.append((op, (z, w), result))
+        return result
+
+    def shift(self, value) -> Multicomplex:
+        """Z + c: a constant touches the real part only."""
+        z = self.stored()
+        rows, count = z.rows, z.layout.sizes[0]
+        if isinstance(value, Tensor):
+            shape = torch.broadcast_shapes(value.shape, z.shape)
+            if shape != z.shape:
+                rows = aligned(rows, len(shape)).expand(len(rows), *shape)
+        return z.like(rows + value if z.degree == 0 else torch.cat([rows[:count] + value, rows[count:]]))
+
+    # -- arithmetic ----------------------------------------------------------------------------------------------------------
+
+    def __add__(self, other):
+        if not isinstance(other, Multicomplex):
+            return self.shift(other)
+        z, w = self.stored(), other.stored()
+        if z.layout is not w.layout:
+            raise ValueError(f"{z} and {w} come from different perturbations; a sum needs numbers of one call of derivatives")
+        if z.degree < w.degree:
+            z, w = w, z
+        shape = torch.broadcast_shapes(z.shape, w.shape)
+        left, right = aligned(z.rows, len(shape)), aligned(w.rows, len(shape))
+        if len(left) == len(right):
+            return z.like(left + right)
+        return z.like(torch.cat([left[: len(right)] + right, left[len(right) :].expand(-1, *shape)]))
+
+    def __mul__(self, other):
+        if isinstance(other, Multicomplex):
+            ndim = max(self.dim(), other.dim())
+            return self.aligned(ndim).product(self.aligned(ndim) if other is self else other.aligned(ndim))
+        return self.map(lambda rows: _fit(rows, other) * other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self):
+        return self.map(torch.neg)
+
+    def __sub__(self, other):
+        return self + (-other)
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __truediv__(self, other):
+        if isinstance(other, Multicomplex):
+            return self * torch.reciprocal(other)
+        return self.map(lambda rows: _fit(rows, other) / other)
+
+    def __rtruediv__(self, other):
+        return torch.reciprocal(self) * other
+
+    def __pow__(self, exponent):
+        return torch.pow(self, exponent)
+
+    def __rpow__(self, base):
+        return torch.pow(base, self)
+
+    def __matmul__(self, other):
+        return torch.matmul(self, other)
+
+    def __rmatmul__(self, other):
+        return torch.matmul(other, self)
+
+    # -- what torch code asks of a tensor ------------------------------------------------------------------------------------
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        return self.map(lambda rows: rows[(slice(None), *index)])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.rows.shape[1:]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.rows.requires_grad
+
+    @property
+    def ndim(self) -> int:
+        return self.rows.dim() - 1
+
+    @property
+    def T(self) -> Multicomplex:
+        return torch.permute(self, tuple(reversed(range(self.ndim))))
+
+    @property
+    def mT(self) -> Multicomplex:
+        return torch.transpose(self, -1, -2)
+
+    is_nested = is_sparse = is_quantized = False
+
+    def size(self, dim: int | None = None):
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.rows.dim() - 1
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def is_floating_point(self) -> bool:
+        return True
+
+    def aligned(self, ndim: int) -> Multicomplex:
+        """The same number with leading dimensions of length one, up to ndim."""
+        return self if self.ndim == ndim else self.map(lambda rows: aligned(rows, ndim))
+
+    def assign(self, other: Multicomplex) -> Multicomplex:
+        """Take over another number's value, as an in-place function does to its argument."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+        return self
+
+    def __repr__(self) -> str:
+        kind = f"h={self.layout.h:g}" if self.layout.h else "h=0"
+        return f"Multicomplex(shape={tuple(self.shape)}, order={self.layout.order}, rows={self.layout.rows}, {kind}, {self.dtype})"
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return apply(function, args, kwargs or {})
+
+    def __getattr__(self, name: str):
+        """Any other method is the one of torch.Tensor, by its rule."""
+        function = getattr(Tensor, name, None)
+        if name.startswith("__") or not callable(function):
+            raise AttributeError(f"Multicomplex has no attribute {name!r}")
+        return lambda *args, **kwargs: apply(function, (self, *args), kwargs)
+
+
+def aligned(rows: Tensor, ndim: int) -> Tensor:
+    """Rows (R, *shape) with dimensions of length one after the leading axis, so that shape has ndim of them."""
+    missing = ndim + 1 - rows.dim()
+    return rows if missing <= 0 else rows.view(len(rows), *(1,) * missing, *rows.shape[1:])
+
+
+def _fit(rows: Tensor, other) -> Tensor:
+    """Rows that broadcast with a constant of possibly more dimensions."""
+    return aligned(rows, other.dim()) if isinstance(other, Tensor) else rows
+
+
+def cauchy_riemann_matrix(z: Multicomplex) -> Tensor:
+    """The real matrix of each number of order n, (*shape, 2^n, 2^n): [[Z0, -h^2 Z1], [Z1, Z0]] in blocks of order n - 1 (eq. 6).
+
+    Z -> CR(Z) keeps sums and products. All parts must be held, without lanes."""
+    n = len(z.layout.units)
+    parts = [z.part(*(u for u in range(n) if mask >> u & 1)) for mask in range(2**n)]
+    if any(part.shape != z.shape for part in parts):
+        raise ValueError(f"{z} has batches of directions; its Cauchy-Riemann matrix is defined for single directions")
+
+    def matrix(masks: list[int]) -> Tensor:
+        if len(masks) == 1:
+            return parts[masks[0]][..., None, None]
+        half = len(masks) // 2                                       # the highest unit splits Z into Z0 + Z1 eps_n
+        low, high = matrix(masks[:half]), matrix(masks[half:])
+        return torch.cat([torch.cat([low, -z.layout.h**2 * high], -1), torch.cat([high, low], -1)], -2)
+
+    return matrix(list(range(2**n)))

@@ -1,0 +1,122 @@
+"""Perturbation of a network's parameters (HoD-Net, eq. 7 with V): W + V eps, the module itself unchanged.
+
+    H v  = grad of D L[v]              one perturbed pass and its backpropagation (CSFD-BP)
+    G v  = J^T H_L J v                 Gauss-Newton: forward along v, the loss's Hessian, backward
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from hodsim.multicomplex.layout import Layout, Unit, layout
+from hodsim.multicomplex.number import Multicomplex
+
+Vectors = Mapping[str, Tensor] | Sequence[Tensor]
+
+
+def named_vectors(module: nn.Module, vectors: Vectors) -> dict[str, Tensor]:
+    """One vector for each named parameter of the module; a sequence follows module.parameters(). Missing names stay unperturbed.
+
+    Raises ValueError for a name, count or shape that does not fit."""
+    parameters = dict(module.named_parameters())
+    if not isinstance(vectors, Mapping):
+        vectors = list(vectors)
+        if len(vectors) != len(parameters):
+            raise ValueError(f"{len(vectors)} vectors for the {len(parameters)} parameters of {type(module).__name__}; expected one for each")
+        vectors = dict(zip(parameters, vectors, strict=True))
+    for name, vector in vectors.items():
+        if name not in parameters:
+            raise ValueError(f"{type(module).__name__} has no parameter {name!r}; it has {', '.join(parameters)}")
+        shape = parameters[name].shape
+        if vector.shape[vector.dim() - len(shape) :] != shape:
+            raise ValueError(f"the vector of parameter {name} has shape {tuple(vector.shape)}; expected (*lanes, {', '.join(map(str, shape))})")
+    return dict(vectors)
+
+
+@contextmanager
+def perturbed(module: nn.Module, plan: Layout, vectors: Sequence[Vectors | None]) -> Iterator[None]:
+    """Within the block the module's parameters are W + sum_j V_j eps_j, V_j = vectors[j] (None: zero); afterwards the old ones, come what may."""
+    named = [named_vectors(module, v) if v is not None else {} for v in vectors]
+    parameters = dict(module.named_parameters())
+    replaced = {id(parameters[name]): _perturb(parameters[name], plan, [v.get(name) for v in named]) for name in {n for v in named for n in v}}
+    owners = [(m, name, p) for m in module.modules() for name, p in m._parameters.items() if id(p) in replaced]   # tied ones more than once
+    try:
+        for owner, name, parameter in owners:
+            owner._parameters[name] = replaced[id(parameter)]
+        yield
+    finally:
+        for owner, name, parameter in owners:
+            owner._parameters[name] = parameter
+
+
+def _perturb(parameter: Tensor, plan: Layout, vectors: Sequence[Tensor | None]) -> Multicomplex:
+    """Rows of W and of its perturbations; a unit that leaves it alone has zeros."""
+    rows = [parameter.expand(plan.sizes[0], *parameter.shape)]
+    for index in range(1, plan.counts[1]):
+        vector = vectors[plan.masks[index].bit_length() - 1]
+        lanes = plan.lanes[index]
+        value = parameter.new_zeros(()) if vector is None else vector.to(parameter)
+        rows.append(value.expand(*lanes, *parameter.shape).reshape(-1, *parameter.shape))
+    return Multicomplex(torch.cat(rows), plan, 1)
+
+
+def hessian_vector_product(loss: Callable[[nn.Module], Tensor], module: nn.Module, vectors: Vectors) -> dict[str, Tensor]:
+    """H v for the Hessian of loss(module) by the module's parameters, as tensors by parameter name.
+
+    loss: takes the module and returns a scalar, e.g. lambda net: F.mse_loss(net(x), y). vectors: by name, or as module.parameters()."""
+    return loss_gradient_hessian(loss, module, vectors)[2]
+
+
+def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module,
+                          vectors: Vectors) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Loss, gradient and Hessian-vector product in one perturbed pass and one backpropagation: D L[v] is linear in v, so its gradient
+    by v is that of L."""
+    parameters = {name: p for name, p in module.named_parameters()}
+    v = named_vectors(module, vectors)
+    v = {name: (v[name] if name in v else torch.zeros_like(p)).detach().requires_grad_() for name, p in parameters.items()}
+    frozen = [p for p in parameters.values() if not p.requires_grad]
+    plan = layout((Unit(0),))
+    create_graph = False
+    with torch.enable_grad():
+        for p in frozen:
+            p.requires_grad_()
+        try:
+            with perturbed(module, plan, [v]):
+                z = loss(module)
+            sensitivities = torch.autograd.grad(_scalar(z).part(0), [*parameters.values(), *v.values()],
+                                                create_graph=create_graph, allow_unused=True)
+        finally:
+            for p in frozen:
+                p.requires_grad_(False)
+    count = len(parameters)
+    found = [torch.zeros_like(p) if s is None else s for p, s in zip([*parameters.values()] * 2, sensitivities, strict=True)]
+    return z.part().detach(), dict(zip(parameters, found[count:], strict=True)), dict(zip(parameters, found[:count], strict=True))
+
+
+def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor], module: nn.Module,
+                                vectors: Vectors) -> dict[str, Tensor]:
+    """G v = J^T H_L J v with J the Jacobian of output(module) by the parameters and H_L the Hessian of loss(output)."""
+    parameters = dict(module.named_parameters())
+    plan = layout((Unit(0),))
+    with torch.no_grad(), perturbed(module, plan, [vectors]):
+        z = output(module)
+    y, change = z.part().requires_grad_(), z.part(0)
+    with torch.enable_grad():
+        (curved,) = torch.autograd.grad(_scalar(loss(Multicomplex(torch.stack([y, change]), plan, 1))).part(0), y)
+        real = output(module)
+        trained = {name: p for name, p in parameters.items() if p.requires_grad}
+        found = torch.autograd.grad(real, list(trained.values()), curved, allow_unused=True)
+    result = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    result.update({name: g for name, g in zip(trained, found, strict=True) if g is not None})
+    return result
+
+
+def _scalar(z) -> Multicomplex:
+    if not isinstance(z, Multicomplex) or z.numel() != 1:
+        shape = tuple(z.shape) if hasattr(z, "shape") else type(z).__name__
+        raise ValueError(f"the loss is {shape}; expected a scalar that depends on the parameters")
+    return z

@@ -1,0 +1,113 @@
+"""Adjoint perturbation (HoD-Net, eqs. 8-9): seed x + sum_j a_j eps_j, push it through f once, read D^k f(x)[a_1, .., a_k].
+
+Its cost does not depend on the length of x. Directions that are the same object are perturbed once; a batch of directions
+shares the real part; `Axes()` stands for all coordinate axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hodsim import checks
+from hodsim.multicomplex.layout import Axes, Unit, layout
+from hodsim.multicomplex.number import Multicomplex
+
+Function = Callable[[Tensor], Tensor]
+Direction = Tensor | Axes
+
+
+def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
+                collapse: bool = False) -> Multicomplex:
+    """All mixed derivatives of one pass: z.part() = f(x), z.part(0) = Df[a0], z.part(0, 1) = D^2 f[a0, a1], ..
+
+    f: a module or function of torch functions, unmodified, (*B, N) -> (*B, M), each row of B by itself.
+    x: (*B, N). A direction: (*B, N), or (*K, *B, N) for a batch of directions, which becomes leading axes of its parts; or Axes().
+    Batches of several directions broadcast: (K, N) with (K, N) pairs them off, (K, 1, N) with (L, N) takes all K L pairs.
+    h: 0 is exact; h > 0 takes complex steps of that length, with an error O(h^2) (h at most 0.1).
+    parts: the derivatives wanted, as tuples of direction numbers, with their subsets; None: all.
+    collapse: give the highest part summed over its lanes (sum over k of D^2 f[a_k, a_k], a Laplacian) in place of each.
+
+    Raises NotImplementedError for a torch function without a rule (rules.py says how to add one)."""
+    return call(f, seed(x, directions, h=h, parts=parts, collapse=collapse))
+
+
+def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, collapse: bool = False) -> Tensor:
+    """D^k f(x)[a_1, .., a_k], (*lanes, *B, M); see derivatives."""
+    return derivatives(f, x, *directions, h=h, collapse=collapse).part(*range(len(directions)))
+
+
+def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
+         collapse: bool = False, tape: list | None = None) -> Multicomplex:
+    """The perturbed input x + sum_j a_j eps_j."""
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}; expected a floating point tensor")
+    checks.inside("h", h, -1e-300, 0.1 + 1e-12)
+    if h:
+        directions = dense_axes(x, directions)
+    units: list[Unit] = []
+    distinct: list[Direction] = []
+    shape = x.shape
+    for a in directions:
+        if isinstance(a, Tensor) and a.shape[max(a.dim() - x.dim(), 0) :] != shape:
+            shape = torch.broadcast_shapes(shape, a.shape[max(a.dim() - x.dim(), 0) :])
+    for a in directions:
+        number = next((i for i, other in enumerate(distinct) if other is a or (isinstance(a, Axes) and a == other)), len(distinct))
+        if number == len(distinct):
+            distinct.append(a)
+        if isinstance(a, Axes):
+            n = shape[-1]
+            units.append(Unit(number, axes=n, basis=True) if a.independent else Unit(number, (n,), basis=True))
+        else:
+            _check_direction(x, a, number)
+            units.append(Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)])))
+    plan = layout(tuple(units), None if parts is None else tuple(map(tuple, parts)), float(h), collapse)
+    return _stack(plan, x.expand(shape) if x.shape != shape else x, [distinct[u.direction] for u in units], tape)
+
+
+def _check_direction(x: Tensor, a: Tensor, number: int) -> None:
+    if a.dtype != x.dtype or a.device != x.device:
+        raise TypeError(f"direction {number} is {a.dtype} on {a.device}; expected {x.dtype} on {x.device}, as x")
+    if a.dim() < x.dim() or a.shape[-1] != x.shape[-1]:
+        raise ValueError(f"direction {number} has shape {tuple(a.shape)}; expected (*lanes, {', '.join(map(str, x.shape))}), as x")
+
+
+def _stack(plan, x: Tensor, directions: Sequence[Direction], tape: list | None) -> Multicomplex:
+    """Rows of the real part and of the stored directions; the axes, last of degree 1, are left to the first linear layer."""
+    lanes = plan.lanes[0]
+    rows = [x.expand(*lanes, *x.shape).reshape(-1, *x.shape) if plan.h else x.unsqueeze(0)]
+    seeded = False
+    for index in range(1, plan.counts[1] if plan.order else 1):
+        unit = plan.masks[index].bit_length() - 1
+        a = directions[unit]
+        if isinstance(a, Axes):
+            seeded = True
+            continue
+        part_lanes = plan.lanes[index]
+        a = a.expand(*part_lanes, *x.shape) if plan.h else a.expand(*a.shape[: a.dim() - x.dim()], *x.shape)
+        rows.append(a.reshape(-1, *x.shape))
+    return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape)
+
+
+def dense_axes(x: Tensor, directions: Sequence[Direction]) -> list[Tensor]:
+    """With h > 0 every part depends on all directions: axes are written out, independent ones on lane axes of their own."""
+    n = x.shape[-1]
+    eye = torch.eye(n, dtype=x.dtype, device=x.device)
+    count = sum(isinstance(a, Axes) and a.independent for a in directions)
+    diagonal = eye.view(n, *(1,) * (x.dim() - 1), n)
+    dense: list[Tensor] = []
+    for a in directions:
+        if isinstance(a, Axes):
+            count -= a.independent
+            a = diagonal.view(n, *(1,) * count, *diagonal.shape[1:]) if a.independent else diagonal
+        dense.append(a)
+    return dense
+
+
+def call(f: Function, z: Multicomplex) -> Multicomplex:
+    out = f(z)
+    if not isinstance(out, Multicomplex):
+        raise TypeError(f"f returned {type(out).__name__}; expected one tensor that depends on x through torch functions")
+    return out

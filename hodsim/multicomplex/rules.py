@@ -1,0 +1,115 @@
+"""The rule table: what a torch function does to a multicomplex number.
+
+    @rule(torch.tanh)                    f(Z): the derivatives of f at the real part
+    @elementwise
+    def tanh(x, order): ...
+
+    rule(torch.flip)(linear(torch.flip)) L(Z): applied to every part at once
+
+    @rule(F.softmax)                     anything else: written with functions that have rules
+    def softmax(z, dim): ...
+
+A rule for torch.f or F.f serves the method Tensor.f too. A function without a rule is refused, and so is a keyword that a rule does not know.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+_RULES: dict[Callable, Callable] = {}
+_KEYWORDS: dict[Callable, frozenset[str] | None] = {}     # None: passed on to torch, which refuses what it does not know
+
+
+def rule(*functions: Callable) -> Callable[[Callable], Callable]:
+    """Register a rule (z, ...) -> Multicomplex for torch functions, and for the tensor methods of the same names."""
+
+    def register(handler: Callable) -> Callable:
+        for function in functions:
+            method = getattr(Tensor, getattr(function, "__name__", ""), None)
+            for key in {function, method} - {None}:
+                _RULES[key] = handler
+        _KEYWORDS[handler] = _keywords(handler)
+        return handler
+
+    return register
+
+
+def elementwise(tower: Callable) -> Callable:
+    """The rule of an elementwise function given by (x, order, **parameters) -> [f(x), f'(x), .., f^(order)(x)]."""
+
+    def handler(z, *args, inplace: bool = False, **kwargs):
+        result = z.compose(partial(_call, tower, args, kwargs) if args or kwargs else tower)
+        return z.assign(result) if inplace else result
+
+    handler.__wrapped__ = tower
+    handler.keywords = _keywords(tower) - {"x", "order"} | {"inplace"}
+    return handler
+
+
+def linear(function: Callable) -> Callable:
+    """The rule of a function that is linear in its first argument; keyword and further arguments go to it unchanged."""
+
+    def handler(z, *args, **kwargs):
+        return z.map(torch.vmap(lambda part: function(part, *args, **kwargs)))
+
+    handler.keywords = None
+    return handler
+
+
+def apply(function: Callable, args: tuple, kwargs: dict):
+    """Call a function's rule. Raises NotImplementedError where there is none."""
+    handler = _RULES.get(function)
+    if handler is None:
+        raise NotImplementedError(_missing(function))
+    if kwargs:
+        known = _KEYWORDS[handler]
+        unknown = set() if known is None else kwargs.keys() - known
+        if unknown:
+            raise NotImplementedError(f"the rule of {_name(function)} does not know {sorted(unknown)}; it knows {sorted(known or ())}")
+    return handler(*args, **kwargs)
+
+
+def _call(tower, args, kwargs, x, order):
+    return tower(x, order, *args, **kwargs)
+
+
+def _keywords(handler: Callable) -> frozenset[str] | None:
+    if hasattr(handler, "keywords"):
+        return handler.keywords
+    return frozenset(inspect.signature(handler).parameters)
+
+
+def _missing(function: Callable) -> str:
+    name = _name(function)
+    return (f"no multicomplex rule for {name}{_calling_module()}; add one before the call: "
+            f"@rule({name}) on a function (z, ...) written with functions that have rules, "
+            f"rule({name})(elementwise(lambda x, order: [f, f', .., f^(order)])) or rule({name})(linear({name}))")
+
+
+def _name(function: Callable) -> str:
+    name = getattr(function, "__name__", repr(function))
+    if name in ("__get__", "__set__"):
+        return f"attribute {getattr(function, '__self__', function)}"
+    if getattr(Tensor, name, None) is function:
+        return f"torch.Tensor.{name}"
+    module = getattr(function, "__module__", None) or "torch"
+    if hasattr(nn.functional, name) and not hasattr(torch, name):
+        return f"torch.nn.functional.{name}"
+    return f"{'torch' if module.startswith('torch._C') else module}.{name}"
+
+
+def _calling_module() -> str:
+    """The innermost nn.Module on the call stack, in words."""
+    frame = sys._getframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module):
+            return f", called by {type(owner).__module__}.{type(owner).__name__}"
+        frame = frame.f_back
+    return ""
