@@ -1,0 +1,37 @@
+# make beam | test | check | clean
+#   ARGS=...     handed to the command:              make beam ARGS=--quick      make test ARGS="-k newton"
+#   PYTHON=...   the Python to make .venv with:      make beam PYTHON=python3.12
+#   TORCH=...    cpu, cuda or skip; see install.py:  make beam TORCH=cpu
+
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+beam: $(VENV)/installed
+	$(BIN)/hodsim beam $(ARGS)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+# pyright cannot see that apps/ and trainers/ are installed as hodsim.apps and hodsim.trainers; the links tell it (stubPath in pyproject.toml).
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	@mkdir -p $(VENV)/layout/hodsim && ln -sfn $(CURDIR)/apps $(CURDIR)/trainers $(VENV)/layout/hodsim/
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# Made again when the dependencies or the set-up change, or when TORCH is named.
+$(VENV)/installed: pyproject.toml install.py $(if $(TORCH),always)
+	$(PYTHON) install.py
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml install.py $(if $(TORCH),always)
+	$(PYTHON) install.py --extra $*
+	@touch $@ $(VENV)/installed
+
+always:
+
+.PHONY: beam test check clean always
