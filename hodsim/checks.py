@@ -20,7 +20,7 @@ def finite(name: str, array: A) -> A:
     count = int(bad.sum())
     if count:
         first = np.argwhere(np.asarray(bad))[0]
-        value = float(array[tuple(first)])
+        value = array[tuple(first)].item()
         index = ", ".join(map(str, first.tolist()))
         raise ValueError(f"{name} holds {count} value(s) that are not finite (first: {value} at index [{index}]); expected finite numbers")
     return array

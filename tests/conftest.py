@@ -1,0 +1,23 @@
+"""What several tests share: devices, and a thread count that keeps small problems fast on machines with many cores."""
+
+import os
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads():
+    """Two threads are enough for the sizes of the tests; sixty-four would spend the time on waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request) -> torch.device:
+    """Every device that a test should hold on; cuda is skipped, with its reason, where there is none."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    return torch.device(request.param)

@@ -1,0 +1,214 @@
+"""The order of the layers and the rules that the source tree can show, read from the syntax of every module."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "trainers": "hodsim.trainers"}  # folder of the source tree -> package installed
+
+# A module imports from its own layer and from those before it.
+LAYERS = (
+    "checks", "storage", "multicomplex", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
+    "report", "viewer", "trainers", "apps",
+)  # fmt: skip
+
+# Packages that only some layers may import. numpy and scipy are everywhere.
+CONFINED = {
+    "polyscope": {"viewer"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "imageio": {"report"},
+    "meshio": {"mesh"},
+    "typer": {"apps"},
+    "rich": {"apps"},
+    "torch": {"checks", "multicomplex", "optim", "fem", "subspace", "reduced", "report", "trainers", "apps"},
+}
+RUNS_WHAT_IT_READS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "helpers", "misc", "tools"}
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str  # as it is imported
+    file: Path
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.file.read_text(encoding="utf-8"), self.file)
+
+    @property
+    def layer(self) -> str:
+        """'hodsim.fem.model' -> 'fem'; empty for hodsim itself, which gathers the public names of all layers."""
+        return layer(self.name)
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """(line, module) of every import, those within functions included."""
+        package = self.name if self.file.name == "__init__.py" else self.name.rpartition(".")[0]
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+                source = ".".join(filter(None, (above, node.module)))
+                if source in PACKAGES:  # `from hodsim import fem` names a module, `from hodsim.fem import FullModel` a name in it
+                    yield from ((node.lineno, _module_or_parent(source, alias.name)) for alias in node.names)
+                else:
+                    yield node.lineno, source
+
+    def calls(self) -> Iterator[tuple[ast.Call, str]]:
+        """Every call with the dotted name of what is called, as far as it is a dotted name."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call):
+                yield node, ast.unparse(node.func)
+
+    def where(self, line: int) -> str:
+        return f"{self.file.relative_to(ROOT)}:{line}"
+
+
+def layer(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+def _module_or_parent(package: str, name: str) -> str:
+    return f"{package}.{name}" if f"{package}.{name}" in NAMES else package
+
+
+def _module(folder: str, package: str, file: Path) -> Module:
+    parts = file.relative_to(ROOT / folder).with_suffix("").parts
+    return Module(".".join((package, *(p for p in parts if p != "__init__"))), file)
+
+
+MODULES = [_module(folder, package, file) for folder, package in PLACES.items() for file in sorted((ROOT / folder).rglob("*.py"))]
+NAMES = {module.name for module in MODULES}
+PACKAGES = {module.name for module in MODULES if module.file.name == "__init__.py"}
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+def test_every_module_has_a_layer():
+    unknown = [module.name for module in MODULES if module.layer not in ("", *LAYERS)]
+    assert not unknown, f"give {unknown} a place in LAYERS"
+
+
+@every_module
+def test_a_module_imports_only_from_layers_before_it(module):
+    allowed = LAYERS if module.name == "hodsim" else LAYERS[: LAYERS.index(module.layer) + 1]
+    upward = [
+        f"{module.where(line)} imports {name}"
+        for line, name in module.imports()
+        if name.split(".")[0] == "hodsim" and layer(name) not in allowed
+    ]
+    assert not upward, f"{module.layer or 'hodsim'} may import from {allowed} only, each name by its own module: {upward}"
+
+
+@every_module
+def test_packages_stay_in_the_layers_that_need_them(module):
+    strays = [
+        f"{module.where(line)} imports {name}; only {sorted(CONFINED[name.split('.')[0]])} may"
+        for line, name in module.imports()
+        if module.layer not in CONFINED.get(name.split(".")[0], {module.layer})
+    ]
+    assert not strays, strays
+
+
+def test_the_derivative_engine_knows_torch_and_checks_only():
+    known = {"torch", "hodsim", *sys.stdlib_module_names}
+    strangers = [
+        module.where(line) for module in MODULES if module.layer == "multicomplex"
+        for line, name in module.imports() if name.split(".")[0] not in known
+    ]  # fmt: skip
+    assert not strangers, strangers
+
+
+@every_module
+def test_nothing_runs_what_it_reads(module):
+    imported = [module.where(line) for line, name in module.imports() if name.split(".")[0] in RUNS_WHAT_IT_READS]
+    called = [module.where(call.lineno) for call, name in module.calls() if name in ("eval", "exec", "compile", "__import__")]
+    loaded = [module.where(call.lineno) for call, name in module.calls() if name == "torch.load" and not _says(call, "weights_only", True)]
+    unpickled = [module.where(call.lineno) for call, name in module.calls() if _says(call, "allow_pickle", True)]
+    assert not imported + called + loaded + unpickled
+
+
+@every_module
+def test_files_are_written_whole_or_not_at_all(module):
+    """Through storage.write_atomically; what writes a file by itself can leave half of one behind."""
+    if module.layer == "storage":
+        return
+    direct = [
+        module.where(call.lineno)
+        for call, name in module.calls()
+        if name.rpartition(".")[2] in ("write_text", "write_bytes", "save_file")
+        or name in ("np.save", "np.savez", "np.savez_compressed", "np.savetxt", "torch.save", "json.dump")
+        or (name.rpartition(".")[2] == "open" and any(_is_writing_mode(argument) for argument in _arguments(call)))
+    ]
+    assert not direct, direct
+
+
+@every_module
+def test_nothing_global_is_set(module):
+    """No default dtype, device, seed or thread count: they follow the inputs, and randomness takes a generator."""
+    setters = ("set_default_dtype", "set_default_device", "set_num_threads", "use_deterministic_algorithms")
+    generators = ("default_rng", "Generator", "SeedSequence")
+    global_randomness = [
+        module.where(call.lineno)
+        for call, name in module.calls()
+        if name == "torch.seed" or (name.startswith("np.random.") and name.rpartition(".")[2] not in generators)
+    ]
+    assert not [module.where(call.lineno) for call, name in module.calls() if name.rpartition(".")[2] in setters]
+    assert not global_randomness
+    assert not list(_lines_that_seed_torch(module.tree)), "torch.manual_seed belongs in `with torch.random.fork_rng():`"
+
+
+@every_module
+def test_a_module_says_what_it_is_in_its_first_line(module):
+    assert ast.get_docstring(module.tree) or not module.tree.body, f"{module.where(1)} has no docstring"
+
+
+def test_names_of_files_say_what_is_in_them():
+    nothing_said = [module.name for module in MODULES if NAMES_THAT_SAY_NOTHING & set(module.name.split("."))]
+    assert not nothing_said
+
+
+def test_every_package_is_installed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(settings["packages"]) == PACKAGES | {"hodsim.meshes"}
+
+
+def test_importing_hodsim_opens_no_screen_and_draws_nothing():
+    script = "import sys, hodsim; print(*sorted({'polyscope', 'matplotlib', 'imageio', 'typer'} & set(sys.modules)))"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not imported
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _says(call: ast.Call, keyword: str, value: object) -> bool:
+    return any(k.arg == keyword and isinstance(k.value, ast.Constant) and k.value.value is value for k in call.keywords)
+
+
+def _is_writing_mode(argument: ast.expr) -> bool:
+    value = argument.value if isinstance(argument, ast.Constant) else None
+    return isinstance(value, str) and value != "" and set(value) <= set("rwaxbt+") and bool(set(value) & set("wax+"))
+
+
+def _lines_that_seed_torch(node: ast.AST, *, forked: bool = False) -> Iterator[int]:
+    """Lines of torch.manual_seed(..) outside of `with torch.random.fork_rng(..)`, which puts the global generator back."""
+    if isinstance(node, ast.With):
+        forked = forked or any("fork_rng" in ast.unparse(item.context_expr) for item in node.items)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.manual_seed" and not forked:
+        yield node.lineno
+    for child in ast.iter_child_nodes(node):
+        yield from _lines_that_seed_torch(child, forked=forked)
