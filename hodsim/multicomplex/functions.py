@@ -327,7 +327,7 @@ def relu6(x: Tensor, order: int) -> list[Tensor]:
 @rule(F.leaky_relu)
 @elementwise
 def leaky_relu(x: Tensor, order: int, negative_slope: float = 0.01) -> list[Tensor]:
-    return pieces(x, order, F.leaky_relu(x, negative_slope), torch.where(x > 0, 1.0, negative_slope))
+    return pieces(x, order, F.leaky_relu(x, negative_slope), torch.where(x > 0, torch.ones_like(x), negative_slope))
 
 
 @rule(F.hardtanh)
@@ -339,7 +339,7 @@ def hardtanh(x: Tensor, order: int, min_val: float = -1.0, max_val: float = 1.0)
 @rule(F.hardsigmoid)
 @elementwise
 def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
-    return pieces(x, order, F.hardsigmoid(x), ((x > -3) & (x < 3)) / 6)
+    return pieces(x, order, F.hardsigmoid(x), ((x > -3) & (x < 3)).to(x.dtype) / 6)
 
 
 @rule(F.hardswish)

@@ -69,7 +69,7 @@ def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
 
 def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
     """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N): block rows j >= i, then the mirror image."""
-    *batch, n, units = a.shape
+    *batch, n, _ = a.shape
     m = weight.shape[-2]
     block = max(8, min(n, 1024 // m), n // 20)
     total = a.new_empty((*batch, m, n, n))

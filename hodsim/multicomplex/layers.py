@@ -17,62 +17,47 @@ from hodsim.multicomplex.rules import linear, rule
 # -- arithmetic --------------------------------------------------------------------------------------------------------------
 
 
-@rule(torch.add)
+# (a tensor to the left of a number arrives here too, as its first operand)
+
+
+@rule(torch.add, Tensor.__add__, Tensor.__radd__)
 def add(z, w, *, alpha=1):
-    return z + (w if alpha == 1 else w * alpha)
+    w = w if alpha == 1 else w * alpha
+    return z + w if isinstance(z, Multicomplex) else w + z
 
 
-@rule(torch.sub, torch.subtract)
+@rule(torch.sub, torch.subtract, Tensor.__sub__)
 def sub(z, w, *, alpha=1):
-    return z - (w if alpha == 1 else w * alpha)
+    w = w if alpha == 1 else w * alpha
+    return z - w if isinstance(z, Multicomplex) else -w + z
 
 
-@rule(torch.rsub)
+@rule(torch.rsub, Tensor.__rsub__)
 def rsub(z, w, *, alpha=1):
-    return w - (z if alpha == 1 else z * alpha)
+    return sub(w, z if alpha == 1 else z * alpha)
 
 
-@rule(torch.mul, torch.multiply)
+@rule(torch.mul, torch.multiply, Tensor.__mul__, Tensor.__rmul__)
 def mul(z, w):
-    return z * w
+    return z * w if isinstance(z, Multicomplex) else w * z
 
 
-@rule(torch.div, torch.true_divide)
+@rule(torch.div, torch.divide, torch.true_divide, Tensor.__truediv__, Tensor.__div__)
 def div(z, w):
-    return z / w
+    return z / w if isinstance(z, Multicomplex) else torch.reciprocal(w) * z
+
+
+@rule(Tensor.__rtruediv__, Tensor.__rdiv__)
+def rdiv(z, w):
+    return div(w, z)
 
 
 rule(torch.neg, torch.negative)(operator.neg)
 
 
-@rule(Tensor.__add__, Tensor.__radd__)
-def tensor_add(t, z):
-    return z + t if isinstance(z, Multicomplex) else t + z
-
-
-@rule(Tensor.__mul__, Tensor.__rmul__)
-def tensor_mul(t, z):
-    return z * t if isinstance(z, Multicomplex) else t * z
-
-
-@rule(Tensor.__sub__)
-def tensor_sub(t, z):
-    return -z + t
-
-
-@rule(Tensor.__rsub__)
-def tensor_rsub(t, z):
-    return z - t
-
-
-@rule(Tensor.__truediv__, Tensor.__div__)
-def tensor_div(t, z):
-    return torch.reciprocal(z) * t
-
-
 @rule(torch.lerp)
 def lerp(z, w, weight):
-    return z + (w - z) * weight
+    return add(z, mul(sub(w, z), weight))
 
 
 # -- linear layers -----------------------------------------------------------------------------------------------------------
@@ -219,7 +204,8 @@ def _perturbed_convolution(function, ndim: int, z, weight, args, kwargs):
     return out if z.ndim == ndim else out.squeeze(0)
 
 
-for function, dims in ((F.conv1d, 3), (F.conv2d, 4), (F.conv3d, 5), (F.conv_transpose1d, 3), (F.conv_transpose2d, 4), (F.conv_transpose3d, 5)):
+for function, dims in ((F.conv1d, 3), (F.conv2d, 4), (F.conv3d, 5),
+                       (F.conv_transpose1d, 3), (F.conv_transpose2d, 4), (F.conv_transpose3d, 5)):
     rule(function)(_convolution(function, dims))
 
 

@@ -125,9 +125,18 @@ class Layout:
             lanes += (len(_tuples(n, self.axes_count(mask))[0]) if self.axes_count(mask) else 1,)
         return lanes or (1,)
 
+    def find(self, units: tuple[int, ...]) -> int:
+        """Number of the part of these units, or of equal directions. Raises KeyError if it is not held."""
+        known = len(set(units)) == len(units) and all(0 <= u < len(self.units) for u in units)
+        mask = self.canonical(sum(1 << u for u in units)) if known else -1
+        if mask not in self.masks:
+            held = ", ".join(str(tuple(_bits(m))) for m in self.masks)
+            raise KeyError(f"part{units} is not held, but {held} are; ask for it in `parts`, with distinct units")
+        return self.masks.index(mask)
+
     def visible_lanes(self, mask: int) -> tuple[int, ...]:
         """Lanes of a part as its reader sees them: no padding, one axis for each independent axis."""
-        if self.top >= 0 and self.index[mask] == self.top:
+        if self.top >= 0 and mask == self.masks[self.top]:
             return ()
         units = self.units if self.h else [self.units[u] for u in _bits(mask)]
         return (*torch.broadcast_shapes(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))

@@ -43,11 +43,9 @@ class Multicomplex:
         Parts are scaled by h^-k: part(0, .., k - 1) is the k-th derivative along the directions. Lanes are those of the batches
         among the directions of the part (at h > 0: of all directions); independent `Axes` come last, one lane axis for each.
         Raises KeyError for a part that is not held."""
-        layout, mask = self.layout, sum(1 << u for u in set(units))
-        if len(set(units)) != len(units) or mask not in layout.index:
-            held = sorted(tuple(u for u in range(len(layout.units)) if m >> u & 1) for m in layout.index)
-            raise KeyError(f"part{units} is not held, but {held} are; ask for it in `parts`, with distinct units")
-        z, index = self.stored(), layout.index[mask]
+        layout = self.layout
+        index = layout.find(units)
+        z, mask = self.stored(), layout.masks[index]
         lanes = layout.lanes[index]
         if layout.degrees[index] > z.degree:
             value = z.rows.new_zeros((*lanes, *z.shape))

@@ -26,24 +26,33 @@ def named_vectors(module: nn.Module, vectors: Vectors) -> dict[str, Tensor]:
     if not isinstance(vectors, Mapping):
         vectors = list(vectors)
         if len(vectors) != len(parameters):
-            raise ValueError(f"{len(vectors)} vectors for the {len(parameters)} parameters of {type(module).__name__}; expected one for each")
+            raise ValueError(f"{len(vectors)} vectors for the {len(parameters)} parameters of {type(module).__name__}; expected as many")
         vectors = dict(zip(parameters, vectors, strict=True))
     for name, vector in vectors.items():
         if name not in parameters:
             raise ValueError(f"{type(module).__name__} has no parameter {name!r}; it has {', '.join(parameters)}")
         shape = parameters[name].shape
         if vector.shape[vector.dim() - len(shape) :] != shape:
-            raise ValueError(f"the vector of parameter {name} has shape {tuple(vector.shape)}; expected (*lanes, {', '.join(map(str, shape))})")
+            expected = ", ".join(map(str, shape))
+            raise ValueError(f"the vector of parameter {name} has shape {tuple(vector.shape)}; expected (*lanes, {expected})")
     return dict(vectors)
+
+
+def vector_lanes(module: nn.Module, vectors: Vectors) -> torch.Size:
+    """Lanes of a batch of parameter directions."""
+    parameters = dict(module.named_parameters())
+    named = named_vectors(module, vectors)
+    return torch.broadcast_shapes(*(v.shape[: v.dim() - parameters[name].dim()] for name, v in named.items()))
 
 
 @contextmanager
 def perturbed(module: nn.Module, plan: Layout, vectors: Sequence[Vectors | None]) -> Iterator[None]:
-    """Within the block the module's parameters are W + sum_j V_j eps_j, V_j = vectors[j] (None: zero); afterwards the old ones, come what may."""
+    """Within the block the module's parameters are W + sum_j V_j eps_j, V_j = vectors[j] (None: zero); afterwards, even after an error,
+    the old ones."""
     named = [named_vectors(module, v) if v is not None else {} for v in vectors]
     parameters = dict(module.named_parameters())
-    replaced = {id(parameters[name]): _perturb(parameters[name], plan, [v.get(name) for v in named]) for name in {n for v in named for n in v}}
-    owners = [(m, name, p) for m in module.modules() for name, p in m._parameters.items() if id(p) in replaced]   # tied ones more than once
+    replaced = {id(parameters[n]): _perturb(parameters[n], plan, [v.get(n) for v in named]) for n in {n for v in named for n in v}}
+    owners = [(m, name, p) for m in module.modules() for name, p in m._parameters.items() if id(p) in replaced]   # tied: several
     try:
         for owner, name, parameter in owners:
             owner._parameters[name] = replaced[id(parameter)]

@@ -6,17 +6,19 @@ shares the real part; `Axes()` stands for all coordinate axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hodsim import checks
-from hodsim.multicomplex.layout import Axes, Unit, layout
+from hodsim.multicomplex.layout import Axes, Layout, Unit, layout
 from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.parameters import perturbed, vector_lanes
 
 Function = Callable[[Tensor], Tensor]
-Direction = Tensor | Axes
+Direction = Union[Tensor, Axes, "Mapping[str, Tensor]", "tuple[Tensor | Axes, Mapping[str, Tensor]]"]
 
 
 def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
@@ -24,14 +26,39 @@ def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, 
     """All mixed derivatives of one pass: z.part() = f(x), z.part(0) = Df[a0], z.part(0, 1) = D^2 f[a0, a1], ..
 
     f: a module or function of torch functions, unmodified, (*B, N) -> (*B, M), each row of B by itself.
-    x: (*B, N). A direction: (*B, N), or (*K, *B, N) for a batch of directions, which becomes leading axes of its parts; or Axes().
+    x: (*B, N). A direction: (*B, N) or (N,); (*K, *B, N), a batch of directions, whose lanes lead in the shapes of its parts; or Axes().
     Batches of several directions broadcast: (K, N) with (K, N) pairs them off, (K, 1, N) with (L, N) takes all K L pairs.
+    Where f is a module, a direction may also be a mapping from names of its parameters to tensors, or a pair (input, parameters).
     h: 0 is exact; h > 0 takes complex steps of that length, with an error O(h^2) (h at most 0.1).
     parts: the derivatives wanted, as tuples of direction numbers, with their subsets; None: all.
     collapse: give the highest part summed over its lanes (sum over k of D^2 f[a_k, a_k], a Laplacian) in place of each.
 
     Raises NotImplementedError for a torch function without a rule (rules.py says how to add one)."""
-    return call(f, seed(x, directions, h=h, parts=parts, collapse=collapse))
+    if not any(isinstance(a, (Mapping, tuple)) for a in directions):
+        return call(f, seed(x, directions, h=h, parts=parts, collapse=collapse))
+    if not isinstance(f, nn.Module):
+        raise TypeError(f"a direction perturbs parameters of a function ({f!r}); expected f to be the module that owns them")
+    inputs, parameters = _split(f, x, directions)
+    z = seed(x, inputs, h=h, parts=parts, collapse=collapse)
+    if all(isinstance(a, Mapping) for a in directions):
+        z = z.like(z.rows[: z.layout.sizes[0]], 0)
+    with perturbed(f, z.layout, parameters):
+        return call(f, z)
+
+
+def _split(module: nn.Module, x: Tensor, directions: Sequence[Direction]) -> tuple[list[Tensor | Axes], list[Mapping | None]]:
+    """The inputs' and the parameters' shares of the directions; equal directions stay one object."""
+    zeros: dict[int, Tensor] = {}
+    inputs: list[Tensor | Axes] = []
+    for a in directions:
+        if isinstance(a, tuple):
+            inputs.append(a[0])
+        elif isinstance(a, Mapping):
+            lanes = vector_lanes(module, a)
+            inputs.append(zeros.setdefault(id(a), x.new_zeros(()).expand(*lanes, *x.shape)))
+        else:
+            inputs.append(a)
+    return inputs, [a[1] if isinstance(a, tuple) else a if isinstance(a, Mapping) else None for a in directions]
 
 
 def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, collapse: bool = False) -> Tensor:
@@ -47,12 +74,9 @@ def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: S
     checks.inside("h", h, -1e-300, 0.1 + 1e-12)
     if h:
         directions = dense_axes(x, directions)
-    units: list[Unit] = []
+    shape = _common_shape(x, directions)
     distinct: list[Direction] = []
-    shape = x.shape
-    for a in directions:
-        if isinstance(a, Tensor) and a.shape[max(a.dim() - x.dim(), 0) :] != shape:
-            shape = torch.broadcast_shapes(shape, a.shape[max(a.dim() - x.dim(), 0) :])
+    units = []
     for a in directions:
         number = next((i for i, other in enumerate(distinct) if other is a or (isinstance(a, Axes) and a == other)), len(distinct))
         if number == len(distinct):
@@ -61,33 +85,42 @@ def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: S
             n = shape[-1]
             units.append(Unit(number, axes=n, basis=True) if a.independent else Unit(number, (n,), basis=True))
         else:
-            _check_direction(x, a, number)
-            units.append(Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)])))
+            units.append(Unit(number, a.shape[: max(a.dim() - len(shape), 0)]))
     plan = layout(tuple(units), None if parts is None else tuple(map(tuple, parts)), float(h), collapse)
-    return _stack(plan, x.expand(shape) if x.shape != shape else x, [distinct[u.direction] for u in units], tape)
+    return _stack(plan, x if x.shape == shape else x.expand(shape), directions, tape)
 
 
-def _check_direction(x: Tensor, a: Tensor, number: int) -> None:
-    if a.dtype != x.dtype or a.device != x.device:
-        raise TypeError(f"direction {number} is {a.dtype} on {a.device}; expected {x.dtype} on {x.device}, as x")
-    if a.dim() < x.dim() or a.shape[-1] != x.shape[-1]:
-        raise ValueError(f"direction {number} has shape {tuple(a.shape)}; expected (*lanes, {', '.join(map(str, x.shape))}), as x")
+def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:
+    """The shape of x, with dimensions of length one grown to those of the directions."""
+    shape = x.shape
+    for number, a in enumerate(directions):
+        if isinstance(a, Axes):
+            continue
+        if a.dtype != x.dtype or a.device != x.device:
+            raise TypeError(f"direction {number} is {a.dtype} on {a.device}; expected {x.dtype} on {x.device}, as x")
+        trailing = a.shape[max(a.dim() - x.dim(), 0) :]
+        if trailing != shape:
+            try:
+                shape = torch.broadcast_shapes(shape, trailing)
+            except RuntimeError:
+                expected = ", ".join(map(str, x.shape))
+                raise ValueError(f"direction {number} has shape {tuple(a.shape)}; expected (*lanes, {expected}), as x") from None
+    return shape
 
 
-def _stack(plan, x: Tensor, directions: Sequence[Direction], tape: list | None) -> Multicomplex:
+def _stack(plan: Layout, x: Tensor, directions: Sequence[Direction], tape: list | None) -> Multicomplex:
     """Rows of the real part and of the stored directions; the axes, last of degree 1, are left to the first linear layer."""
-    lanes = plan.lanes[0]
-    rows = [x.expand(*lanes, *x.shape).reshape(-1, *x.shape) if plan.h else x.unsqueeze(0)]
+    rows = [x.expand(*plan.lanes[0], *x.shape).reshape(-1, *x.shape) if plan.h else x.unsqueeze(0)]
     seeded = False
     for index in range(1, plan.counts[1] if plan.order else 1):
-        unit = plan.masks[index].bit_length() - 1
-        a = directions[unit]
+        a = directions[plan.masks[index].bit_length() - 1]
         if isinstance(a, Axes):
             seeded = True
-            continue
-        part_lanes = plan.lanes[index]
-        a = a.expand(*part_lanes, *x.shape) if plan.h else a.expand(*a.shape[: a.dim() - x.dim()], *x.shape)
-        rows.append(a.reshape(-1, *x.shape))
+        elif a.shape == x.shape and not plan.h:
+            rows.append(a.unsqueeze(0))
+        else:
+            lanes = plan.lanes[index] if plan.h else a.shape[: max(a.dim() - x.dim(), 0)]
+            rows.append(a.expand(*lanes, *x.shape).reshape(-1, *x.shape))
     return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape)
 
 

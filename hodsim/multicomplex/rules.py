@@ -9,7 +9,7 @@
     @rule(F.softmax)                     anything else: written with functions that have rules
     def softmax(z, dim): ...
 
-A rule for torch.f or F.f serves the method Tensor.f too. A function without a rule is refused, and so is a keyword that a rule does not know.
+A rule for torch.f or F.f serves the method Tensor.f too. Functions without a rule are refused, and so are keywords a rule does not know.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""Slow and obvious second ways to derivatives, for the tests of the engine."""
+
+from __future__ import annotations
+
+import mpmath
+import torch
+from torch import Tensor, nn
+
+EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
+
+
+def nested(f, *directions: Tensor):
+    """x -> D^k f(x)[a_1, .., a_k] by k-fold double backward: d/dt f(x + t a) as the gradient by u of u . J(x)^T .. (reverse over reverse)."""
+    for a in directions:
+        f = _directional(f, a)
+    return f
+
+
+def _directional(f, a: Tensor):
+    def along(x: Tensor) -> Tensor:
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        y = f(x)
+        u = torch.ones_like(y, requires_grad=True)
+        (g,) = torch.autograd.grad(y, x, u, create_graph=True)
+        return torch.autograd.grad((g * a).sum(), u, create_graph=True)[0]
+
+    return along
+
+
+class Formula(nn.Module):
+    """A module from a lambda: an activation written out, where torch's own backward is not differentiable often enough."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x)
+
+
+def perceptron(widths: tuple[int, ...], activation: nn.Module, dtype=torch.float64, seed: int = 0) -> nn.Sequential:
+    """A small network with the activation between its layers."""
+    generator = torch.Generator().manual_seed(seed)
+    layers: list[nn.Module] = []
+    for n, m in zip(widths[:-1], widths[1:], strict=True):
+        layer = nn.Linear(n, m, dtype=dtype)
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(m, n, generator=generator, dtype=torch.float64) / n**0.5)
+            layer.bias.copy_(torch.randn(m, generator=generator, dtype=torch.float64) / 2)
+        layers += [layer, activation]
+    return nn.Sequential(*layers[:-1])
+
+
+def mp_derivatives(f, x: float, order: int, digits: int = 50) -> list:
+    """f(x), f'(x), .. with `digits` digits."""
+    with mpmath.workdps(digits + 40):
+        return [+c for c in mpmath.taylor(f, mpmath.mpf(x), order)]
+
+
+def mp_directional(network: nn.Sequential, activation, x: Tensor, directions: list[Tensor], digits: int = 50) -> list:
+    """D^k net(x)[a_1 .. a_k] of a perceptron with 50 digits: truncated multicomplex arithmetic over dictionaries, written afresh.
+
+    activation: (value, order) -> its derivatives in mpmath."""
+    k = len(directions)
+    with mpmath.workdps(digits):
+        z = [{0: mpmath.mpf(v), **{1 << j: mpmath.mpf(a[i].item()) for j, a in enumerate(directions)}} for i, v in enumerate(x.tolist())]
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                z = [_affine(row, bias, z) for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]
+            else:
+                z = [_compose(number, activation(number.get(0, mpmath.mpf(0)), k), k) for number in z]
+        return [number.get(2**k - 1, mpmath.mpf(0)) for number in z]
+
+
+def _affine(row, bias, z):
+    out: dict = {0: mpmath.mpf(bias)}
+    for w, number in zip(row, z, strict=True):
+        for mask, value in number.items():
+            out[mask] = out.get(mask, mpmath.mpf(0)) + mpmath.mpf(w) * value
+    return out
+
+
+def _compose(z, derivatives, k: int):
+    """sum over j of f^(j) (Z - z_0)^j / j!."""
+    increment = {mask: value for mask, value in z.items() if mask}
+    power, out = {0: mpmath.mpf(1)}, {0: derivatives[0]}
+    for j in range(1, k + 1):
+        following: dict = {}
+        for s, a in power.items():
+            for t, b in increment.items():
+                if not s & t:
+                    following[s | t] = following.get(s | t, mpmath.mpf(0)) + a * b
+        power = following
+        for mask, value in power.items():
+            out[mask] = out.get(mask, mpmath.mpf(0)) + derivatives[j] * value / mpmath.factorial(j)
+    return out
