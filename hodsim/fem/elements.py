@@ -1,0 +1,207 @@
+"""Linear tetrahedra: from nodal displacements to energy, force and stiffness, assembled on a fixed sparsity pattern.
+
+With shape gradients g_a (constant in an element, sum over a of g_a = 0) and volume V,
+
+    F = I + sum_a u_a g_a^T,     f_a = V P g_a,     K_ab[i, k] = V sum_jl g_a[j] A_ijkl g_b[l]
+
+Each row of tetrahedra is sorted (its orientation does not matter here), so that every block K_ab with a <= b lies in the upper triangle:
+only those are summed, and the symmetric counterpart is copied when the CSR data are written. Elements are lanes of the innermost
+loops and are visited in chunks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from scipy.sparse import csr_matrix, kron
+
+from hodsim.fem.materials import Material
+
+CHUNK = 512  # elements; their stiffness tensors take 330 kB
+PAIRS = [(a, b) for a in range(4) for b in range(a, 4)]
+
+compiled = njit(cache=True, error_model="numpy", fastmath={"contract"})
+
+
+class Elements:
+    """Elements of a mesh whose first n_free vertices may move; what concerns the others is left out of forces and stiffness.
+
+    vertices (V, 3) [m], tetrahedra (T, 4). Displacements and forces are (V, 3). Buffers are reused: not for several threads at once."""
+
+    def __init__(self, vertices: np.ndarray, tetrahedra: np.ndarray, n_free: int):
+        self.tetrahedra = np.sort(tetrahedra, axis=1)
+        self.n_free = n_free
+        x = vertices[self.tetrahedra]
+        edges = x[:, 1:] - x[:, :1]  # rows x_a - x_0
+        self.volumes = np.abs(np.linalg.det(edges)) / 6
+        self._gradients = _as_lanes(np.swapaxes(np.linalg.inv(edges), 1, 2))  # g_1, g_2, g_3 as rows, (3, 3, T)
+        self._F, self._P = (np.empty((3, 3, len(x))) for _ in range(2))
+        self._A, self._K = np.empty(81 * CHUNK), np.empty(9 * len(PAIRS) * CHUNK)
+        self._build_pattern()
+
+    def _build_pattern(self) -> None:
+        """Symbolic assembly: the upper blocks (i <= j), where each element adds to them, and where they lie in the CSR data."""
+        n, tetrahedra = self.n_free, self.tetrahedra
+        rows = np.stack([tetrahedra[:, a] for a, _ in PAIRS])  # (10, T)
+        columns = np.stack([tetrahedra[:, b] for _, b in PAIRS])
+        free = columns < n  # sorted rows: then the row is free as well
+        keys, slots = np.unique(rows[free] * n + columns[free], return_inverse=True)
+        self._slots = np.full(rows.shape, len(keys), np.int32)  # what involves a pinned vertex goes to a last block, which is dropped
+        self._slots[free] = slots
+        self._blocks = np.empty((len(keys) + 1, 9))
+        i, j = keys // n, keys % n
+        upper = csr_matrix((np.ones(len(keys)), (i, j)), (n, n))
+        graph = (upper + upper.T).tocsr()
+        graph.sort_indices()
+        degree = np.diff(graph.indptr)
+        order = np.searchsorted(np.repeat(np.arange(n), degree) * n + graph.indices, [i * n + j, j * n + i])  # (2, blocks)
+        within = order - graph.indptr[np.stack([i, j])]
+        self._first = 9 * graph.indptr[np.stack([i, j])].astype(np.int64) + 3 * within  # of K_ij and K_ji in the CSR data
+        self._stride = 3 * degree[np.stack([i, j])].astype(np.int64)
+        self.pattern = kron(graph, np.ones((3, 3)), "csr")
+        self.pattern.sort_indices()
+
+    def energy(self, material: Material, u: np.ndarray) -> float:
+        """Elastic energy [J] of displacements u (V, 3) [m]."""
+        return float(self.volumes @ material.energy_density(self.deformation_gradient(u)))
+
+    def deformation_gradient(self, u: np.ndarray) -> np.ndarray:
+        """F (T, 3, 3), a view of a buffer."""
+        _deformation_gradient(u, self.tetrahedra, self._gradients, self._F)
+        return _as_tensors(self._F)
+
+    def force(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
+        """Write the internal force [N] of displacements u to out (V, 3)."""
+        material.stress(self.deformation_gradient(u), out=_as_tensors(self._P))
+        out.fill(0.0)
+        _add_forces(self._P, self._gradients, self.volumes, self.tetrahedra, out)
+
+    def element_forces(self, material: Material, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Each chosen element's own force on its vertices, tetrahedra[chosen], (len(chosen), 4, 3) [N]."""
+        gradients = np.moveaxis(self._gradients[:, :, chosen], -1, 0)  # (n, a, j)
+        corners = u[self.tetrahedra[chosen]]
+        F = np.eye(3) + np.einsum("nai,naj->nij", corners[:, 1:] - corners[:, :1], gradients)
+        forces = np.einsum("n,nij,naj->nai", self.volumes[chosen], material.stress(F), gradients)
+        return np.concatenate([-forces.sum(axis=1, keepdims=True), forces], axis=1)
+
+    def stiffness(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
+        """Write the CSR data of the stiffness df/du [N/m] on `pattern` to out."""
+        F = self.deformation_gradient(u)
+        self._blocks.fill(0.0)
+        for start in range(0, len(F), CHUNK):
+            part = F[start : start + CHUNK]
+            A = self._A[: 81 * len(part)].reshape(3, 3, 3, 3, -1)
+            K = self._K[: 9 * len(PAIRS) * len(part)].reshape(len(PAIRS), 9, -1)
+            material.stiffness(part, out=_as_tensors(A))
+            _element_stiffness(A, self._gradients, self.volumes, start, K)
+            _add_blocks(K, self._slots, start, self._blocks)
+        _write_data(self._blocks, self._first, self._stride, out)
+
+
+def scalar_mass(tetrahedra: np.ndarray, volumes: np.ndarray, n_vertices: int, *, lumped: bool) -> csr_matrix:
+    """Integral of N_a N_b over the mesh [m^3], (V, V): V/20 (1 + d_ab) in each element, or its row sums V/4 on the diagonal."""
+    if lumped:
+        diagonal = np.bincount(tetrahedra.ravel(), np.repeat(volumes / 4, 4), n_vertices)
+        return csr_matrix((diagonal, np.arange(n_vertices), np.arange(n_vertices + 1)), (n_vertices, n_vertices))
+    values = volumes[:, None, None] / 20 * (1 + np.eye(4))
+    rows, columns = np.repeat(tetrahedra, 4, axis=1), np.tile(tetrahedra, (1, 4))
+    return csr_matrix((values.ravel(), (rows.ravel(), columns.ravel())), (n_vertices, n_vertices))
+
+
+def _as_lanes(tensors: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(tensors, 0, -1))
+
+
+def _as_tensors(lanes: np.ndarray) -> np.ndarray:
+    return np.moveaxis(lanes, -1, 0)
+
+
+@compiled
+def _deformation_gradient(u, tetrahedra, g, F):
+    n = F.shape[2]
+    d = np.empty((3, 3, n))  # u_a - u_0 for a = 1, 2, 3
+    for e in range(n):
+        for a in range(3):
+            for i in range(3):
+                d[a, i, e] = u[tetrahedra[e, a + 1], i] - u[tetrahedra[e, 0], i]
+    for i in range(3):
+        for j in range(3):
+            unit = 1.0 if i == j else 0.0
+            for e in range(n):
+                F[i, j, e] = unit + d[0, i, e] * g[0, j, e] + d[1, i, e] * g[1, j, e] + d[2, i, e] * g[2, j, e]
+
+
+@compiled
+def _add_forces(P, g, volumes, tetrahedra, f):
+    n = P.shape[2]
+    f_a = np.empty((3, 3, n))
+    for a in range(3):
+        for i in range(3):
+            for e in range(n):
+                f_a[a, i, e] = volumes[e] * (P[i, 0, e] * g[a, 0, e] + P[i, 1, e] * g[a, 1, e] + P[i, 2, e] * g[a, 2, e])
+    for e in range(n):
+        for i in range(3):
+            f[tetrahedra[e, 0], i] -= f_a[0, i, e] + f_a[1, i, e] + f_a[2, i, e]
+            for a in range(3):
+                f[tetrahedra[e, a + 1], i] += f_a[a, i, e]
+
+
+@compiled
+def _element_stiffness(A, g, volumes, start, K):
+    """K (10, 9, n): the blocks a <= b, in the order of PAIRS, of the n elements from start on, whose tensors are A."""
+    n = A.shape[4]
+    T = np.empty((3, 3, 3, n))
+    full = np.empty((3, 3, 9, n))
+    for b in range(3):
+        for i in range(3):
+            for j in range(3):
+                for k in range(3):
+                    for e in range(n):
+                        T[i, j, k, e] = (
+                            A[i, j, k, 0, e] * g[b, 0, start + e] + A[i, j, k, 1, e] * g[b, 1, start + e] + A[i, j, k, 2, e] * g[b, 2, start + e]
+                        )
+        for a in range(b + 1):
+            for i in range(3):
+                for k in range(i if a == b else 0, 3):  # a diagonal block is symmetric
+                    for e in range(n):
+                        full[a, b, 3 * i + k, e] = volumes[start + e] * (
+                            g[a, 0, start + e] * T[i, 0, k, e] + g[a, 1, start + e] * T[i, 1, k, e] + g[a, 2, start + e] * T[i, 2, k, e]
+                        )
+                    for e in range(n):
+                        full[b, a, 3 * k + i, e] = full[a, b, 3 * i + k, e]
+    row = 4
+    for a in range(3):
+        for b in range(a, 3):
+            for c in range(9):
+                for e in range(n):
+                    K[row, c, e] = full[a, b, c, e]
+            row += 1
+    for b in range(3):  # the gradients sum to zero: K_0b = -(K_1b + K_2b + K_3b)
+        for c in range(9):
+            for e in range(n):
+                K[b + 1, c, e] = -(full[0, b, c, e] + full[1, b, c, e] + full[2, b, c, e])
+    for i in range(3):
+        for k in range(i, 3):
+            for e in range(n):
+                K[0, 3 * i + k, e] = -(K[1, 3 * i + k, e] + K[2, 3 * i + k, e] + K[3, 3 * i + k, e])
+            for e in range(n):
+                K[0, 3 * k + i, e] = K[0, 3 * i + k, e]
+
+
+@compiled
+def _add_blocks(K, slots, start, blocks):
+    for pair in range(K.shape[0]):
+        for e in range(K.shape[2]):
+            slot = slots[pair, start + e]
+            for c in range(9):
+                blocks[slot, c] += K[pair, c, e]
+
+
+@compiled
+def _write_data(blocks, first, stride, data):
+    """Write each upper block and its transpose below the diagonal; a block on the diagonal is symmetric and both are one."""
+    for slot in range(first.shape[1]):
+        for i in range(3):
+            for k in range(3):
+                data[first[0, slot] + i * stride[0, slot] + k] = blocks[slot, 3 * i + k]
+                data[first[1, slot] + k * stride[1, slot] + i] = blocks[slot, 3 * i + k]

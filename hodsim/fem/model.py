@@ -1,0 +1,230 @@
+"""The full-order model: M u'' + C u' + f_int(u) = f_ext for the displacements u (d,) of the free vertices of a mesh.
+
+C = c_M M + c_K K(0) is Rayleigh damping: linear, so that its tangent is exact, and dissipative. Stiffness, mass and damping share one
+sparsity pattern; the tangent of a time step, K(u) + s1 C + s2 M, is a sum of data arrays and is factorised directly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, kron
+
+from hodsim import checks
+from hodsim.dynamics import State
+from hodsim.fem.elements import Elements, scalar_mass
+from hodsim.fem.materials import InvertedElementError, Material
+from hodsim.mesh import TetMesh
+from hodsim.solve import Factorisation
+from hodsim.solve.sparse import direct_solver
+
+
+@dataclass(frozen=True)
+class Rayleigh:
+    """Damping C = mass M + stiffness K(0): mass [1/s] damps slow motion and falling, stiffness [s] damps fast vibration."""
+
+    mass: float = 0.0
+    stiffness: float = 0.0
+
+    def __post_init__(self):
+        checks.nonnegative("Rayleigh mass coefficient", self.mass)
+        checks.nonnegative("Rayleigh stiffness coefficient", self.stiffness)
+
+    def __bool__(self) -> bool:
+        return self.mass > 0 or self.stiffness > 0
+
+
+class FullModel:
+    """An elastic body of one material whose pinned vertices do not move.
+
+    density [kg/m^3]; pinned: mask (V,) or indices of vertices, or None for a free body; lumped: a diagonal mass matrix in place of the
+    consistent one. Displacements, velocities and forces are flat (d,): x, y, z of each free vertex in the order of the mesh.
+
+    Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones among the 3 V coordinates; n_dofs;
+    vertex_mass (V,) [kg]; pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
+
+    An inadmissible deformation (an inverted element of a neo-Hookean body) has infinite energy, and an infinite internal force: a solver
+    backs off from it. Raises ValueError when nothing is pinned."""
+
+    def __init__(
+        self,
+        mesh: TetMesh,
+        material: Material,
+        *,
+        density: float,
+        pinned: np.ndarray | None,
+        damping: Rayleigh = Rayleigh(),  # noqa: B008  (frozen)
+        lumped: bool = False,
+    ):
+        self.mesh, self.material, self.damping, self.lumped = mesh, material, damping, lumped
+        self.density = checks.positive("density", density)
+        self.pinned = _pin_mask(pinned, len(mesh.vertices))
+        self._free_vertices = np.flatnonzero(~self.pinned)
+        self.free = (3 * self._free_vertices[:, None] + np.arange(3)).ravel()
+        self.n_dofs = len(self.free)
+        self._build_elements()
+        self._build_matrices()
+        self.direct_solver = direct_solver(self.pattern)
+
+    def _build_elements(self) -> None:
+        """Elements in a numbering with the free vertices first: u is then the head of a displacement field, f the head of a force field."""
+        order = np.concatenate([self._free_vertices, np.flatnonzero(self.pinned)])
+        number = np.argsort(order)
+        self.elements = Elements(self.mesh.vertices[order], number[self.mesh.tetrahedra], len(self._free_vertices))
+        self._field, self._force = np.zeros(self.mesh.vertices.shape), np.empty(self.mesh.vertices.shape)
+        self._u, self._f = self._field.reshape(-1)[: self.n_dofs], self._force.reshape(-1)[: self.n_dofs]
+        self.pattern = self.elements.pattern
+
+    def _build_matrices(self) -> None:
+        scalar = self.density * scalar_mass(self.mesh.tetrahedra, self.mesh.volumes, len(self.mesh.vertices), lumped=self.lumped)
+        self.vertex_mass = np.asarray(scalar.sum(axis=1)).ravel()
+        self.mass = kron(scalar[self._free_vertices][:, self._free_vertices], np.eye(3), "csr")
+        self.mass.eliminate_zeros()
+        self._mass_data = _data_on(self.pattern, self.mass)
+        self.rest_stiffness = self.stiffness(np.zeros(self.n_dofs))
+        self.damping_matrix = None
+        if self.damping:
+            self._damping_data = self.damping.mass * self._mass_data + self.damping.stiffness * self.rest_stiffness.data
+            self.damping_matrix = self._matrix(self._damping_data)
+
+    def __reduce__(self):  # solvers and buffers do not travel to another process: they are made again there
+        arguments = (self.mesh, self.material, self.density, self.pinned if self.pinned.any() else None, self.damping, self.lumped)
+        return _rebuild, arguments
+
+    # Elasticity
+
+    def elastic_energy(self, u: np.ndarray) -> float:
+        """Elastic energy [J] of displacements u (d,) [m]; infinite for an inadmissible deformation."""
+        return self.elements.energy(self.material, self._set(u))
+
+    def internal_force(self, u: np.ndarray) -> np.ndarray:
+        """Gradient of the elastic energy (d,) [N]; infinite for an inadmissible deformation."""
+        try:
+            self.elements.force(self.material, self._set(u), self._force)
+        except InvertedElementError:
+            return np.full(self.n_dofs, np.inf)
+        return self._f.copy()
+
+    def stiffness(self, u: np.ndarray) -> csr_matrix:
+        """Derivative of the internal force (d, d) [N/m] on the fixed pattern, symmetric."""
+        return self._matrix(self._stiffness_data(u))
+
+    def element_forces(self, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Internal forces of the chosen elements alone on their four vertices, (len(chosen), 12) [N]; see element_dofs."""
+        return self.elements.element_forces(self.material, self._set(u), chosen).reshape(len(chosen), 12)
+
+    def element_dofs(self, chosen: np.ndarray) -> np.ndarray:
+        """The degrees of freedom that element_forces belong to, (len(chosen), 12); -1 at pinned vertices."""
+        dofs = (3 * self.elements.tetrahedra[chosen][:, :, None] + np.arange(3)).reshape(len(chosen), 12)
+        return np.where(dofs < self.n_dofs, dofs, -1)
+
+    # Dynamics: what `dynamics.step` asks for
+
+    def residual(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray:
+        """M a + C v + f_int(q) - force (d,) [N]; infinite for an inadmissible deformation."""
+        unbalanced = self.internal_force(q)
+        unbalanced += self.mass @ a
+        if self.damping_matrix is not None:
+            unbalanced += self.damping_matrix @ v
+        unbalanced -= force
+        return unbalanced
+
+    def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Factorisation:
+        """K(q) + s1 C + s2 M, factorised. Raises numpy.linalg.LinAlgError when it is singular."""
+        data = self._stiffness_data(q)
+        data += s2 * self._mass_data
+        if self.damping_matrix is not None:
+            data += s1 * self._damping_data
+        return self.direct_solver.factor(data)
+
+    def kinetic_energy(self, v: np.ndarray) -> float:
+        """v . M v / 2 [J] for velocities v (d,) [m/s]."""
+        return 0.5 * float(v @ (self.mass @ v))
+
+    def energy(self, state: State) -> float:
+        """Kinetic and elastic energy [J]."""
+        return self.kinetic_energy(state.v) + self.elastic_energy(state.q)
+
+    def state(self, q: np.ndarray | None = None, v: np.ndarray | None = None, *, force: np.ndarray | None = None) -> State:
+        """The state at time 0 with the acceleration that balances the force (d,) [N]; at rest and unloaded unless told otherwise.
+
+        Raises ValueError for a wrong shape, a value that is not finite or an inadmissible deformation."""
+        zero = np.zeros(self.n_dofs)
+        q, v, force = (zero if x is None else self._check(name, x) for name, x in (("q", q), ("v", v), ("force", force)))
+        if not np.isfinite(self.elastic_energy(q)):
+            element = int(np.argmin(np.linalg.det(self.elements.deformation_gradient(self._set(q)))))
+            raise ValueError(f"q inverts tetrahedron {element}, where {type(self.material).__name__} is not defined; start from a smaller q")
+        unbalanced = self.residual(q, v, zero, force)
+        return State(0.0, q, v, -self.direct_solver.factor(self._mass_data).solve(unbalanced))
+
+    # Fields on the mesh
+
+    def full_displacement(self, u: np.ndarray) -> np.ndarray:
+        """The field (V, 3) of u (d,), zero at pinned vertices."""
+        field = np.zeros(self.mesh.vertices.shape)
+        field[self._free_vertices] = self._check("u", u).reshape(-1, 3)
+        return field
+
+    def restrict(self, field: np.ndarray) -> np.ndarray:
+        """The free degrees of freedom (d,) of a field on the vertices (V, 3)."""
+        return checks.shape("field", field, self.mesh.vertices.shape)[self._free_vertices].ravel()
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this model from any other: 16 hexadecimal digits of its mesh, material, density, mass, damping and pins."""
+        parts = (self.mesh.fingerprint, self.material, self.density, self.lumped, self.damping, np.flatnonzero(self.pinned).tolist())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def _check(self, name: str, x: np.ndarray) -> np.ndarray:
+        return checks.finite(name, checks.shape(name, np.asarray(x, float), (self.n_dofs,)))
+
+    def _set(self, u: np.ndarray) -> np.ndarray:
+        self._u[:] = u
+        return self._field
+
+    def _stiffness_data(self, u: np.ndarray) -> np.ndarray:
+        data = np.empty(self.pattern.nnz)
+        self.elements.stiffness(self.material, self._set(u), data)
+        return data
+
+    def _matrix(self, data: np.ndarray) -> csr_matrix:
+        matrix = csr_matrix((data, self.pattern.indices, self.pattern.indptr), self.pattern.shape)
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        return matrix
+
+
+def _pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
+    mask = np.zeros(count, bool)
+    if pinned is None:
+        return mask
+    pinned = np.asarray(pinned)
+    if pinned.dtype == bool:
+        mask |= checks.shape("pinned", pinned, (count,))
+    elif pinned.size and not np.issubdtype(pinned.dtype, np.integer):
+        raise ValueError(f"pinned has dtype {pinned.dtype}; expected a mask ({count},) or indices of vertices")
+    else:
+        outside = pinned[(pinned < 0) | (pinned >= count)]
+        if outside.size:
+            raise ValueError(f"pinned names vertex {outside[0]}; expected indices from 0 to {count - 1}")
+        mask[pinned.astype(int)] = True
+    if not mask.any():
+        raise ValueError("no vertex is pinned: an unattached mesh has no equilibrium; pin some vertices, or pass pinned=None for a free body")
+    if mask.all():
+        raise ValueError(f"all {count} vertices are pinned; expected some that can move")
+    return mask
+
+
+def _data_on(pattern: csr_matrix, matrix: csr_matrix) -> np.ndarray:
+    """Values of a matrix whose entries all lie on the pattern, as data on the pattern."""
+    columns = pattern.shape[1]
+    places = np.repeat(np.arange(columns), np.diff(pattern.indptr)) * columns + pattern.indices
+    entries = matrix.tocoo()
+    data = np.zeros(pattern.nnz)
+    data[np.searchsorted(places, entries.row.astype(np.int64) * columns + entries.col)] = entries.data
+    return data
+
+
+def _rebuild(mesh, material, density, pinned, damping, lumped) -> FullModel:
+    return FullModel(mesh, material, density=density, pinned=pinned, damping=damping, lumped=lumped)
