@@ -8,6 +8,7 @@ continues where it stopped. Training, validation and test data are split by load
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -177,11 +178,15 @@ def _amplitude(components: int, generator: np.random.Generator) -> tuple[float, 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Trajectories of the full model: displacements [m] and velocities [m/s], each (cases, steps, d), every dt [s] from dt on."""
+    """Trajectories of the full model: displacements [m] and velocities [m/s], each (cases, steps, d), every dt [s] from dt on.
+
+    seconds (cases,) is what each case cost on one core; failures are the reasons of the cases that diverged.
+    """
 
     cases: tuple[LoadCase, ...]
     displacements: np.ndarray
     velocities: np.ndarray
+    seconds: np.ndarray
     dt: float
     fingerprint: str
     failures: tuple[str, ...] = ()
@@ -196,6 +201,7 @@ class Snapshots:
             cases=tuple(self.cases[i] for i in chosen),
             displacements=self.displacements[chosen],
             velocities=self.velocities[chosen],
+            seconds=self.seconds[chosen],
         )
 
     def poses(self) -> np.ndarray:
@@ -208,13 +214,59 @@ class Snapshots:
         files = sorted(Path(directory).glob("*.safetensors"), key=lambda file: (SPLITS.index(file.stem.split("-")[0]), file.stem))
         if not files:
             raise FileNotFoundError(f"{directory} holds no snapshots; run `hodsim snapshots` first")
-        records = [read_case(file, full.fingerprint) for file in files]
-        steps = {record[1].shape for record in records} | {record[2].shape for record in records}
-        if len(steps) != 1 or len({record[3] for record in records}) != 1:
+        records = [Record.read(file, full.fingerprint) for file in files]
+        if len({(record.displacements.shape, record.dt) for record in records}) != 1:
             raise ValueError(f"{directory} mixes snapshots of different lengths or time steps; give each sweep a directory of its own")
-        failures = tuple(sorted(file.read_text(encoding="utf-8") for file in Path(directory).glob("*.failed")))
-        cases, displacements, velocities, dt = zip(*records, strict=True)
-        return cls(tuple(cases), np.stack(displacements), np.stack(velocities), dt[0], full.fingerprint, failures)
+        return cls(
+            tuple(record.case for record in records),
+            np.stack([record.displacements for record in records]),
+            np.stack([record.velocities for record in records]),
+            np.array([record.seconds for record in records]),
+            records[0].dt,
+            full.fingerprint,
+            tuple(file.read_text(encoding="utf-8") for file in sorted(Path(directory).glob("*.failed"))),
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished load case, as one file: displacements and velocities (steps, d) in single precision, and what made them."""
+
+    case: LoadCase
+    displacements: np.ndarray
+    velocities: np.ndarray
+    dt: float
+    seconds: float
+
+    def write(self, file: Path, fingerprint: str) -> None:
+        metadata = {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "dt": repr(self.dt),
+            "seconds": repr(self.seconds),
+            "case": self.case.to_json(),
+        }
+        write_atomically(file, serialise({"displacements": self.displacements, "velocities": self.velocities}, metadata))
+
+    @classmethod
+    def read(cls, file: Path, fingerprint: str) -> Record:
+        """Raises ValueError if the file is corrupt, of another version or of another model."""
+        try:
+            with safe_open(file, "np") as archive:
+                metadata = archive.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"{file} has format {metadata.get('format')!r}; expected a snapshot file, {FORMAT!r}")
+                if metadata["fingerprint"] != fingerprint:
+                    raise ValueError(f"{file} belongs to another model (fingerprint {metadata['fingerprint']}; expected {fingerprint})")
+                return cls(
+                    LoadCase.from_json(metadata["case"]),
+                    archive.get_tensor("displacements"),
+                    archive.get_tensor("velocities"),
+                    float(metadata["dt"]),
+                    float(metadata["seconds"]),
+                )
+        except SafetensorError as error:
+            raise ValueError(f"{file} is corrupt or no snapshot file ({error}); delete it and run the sweep again") from None
 
 
 def generate_snapshots(
@@ -275,37 +327,20 @@ def _run_adopted(*job) -> None:
 def _run_case(full: FullModel, case: LoadCase, shapes: LoadShapes, dt: float, steps: int, directory: Path, scheme: Scheme) -> None:
     displacements = np.empty((steps, full.n_dofs), np.float32)
     velocities = np.empty_like(displacements)
+    started = time.perf_counter()
     try:
         for i, state in enumerate(simulate(full, full.state(), dt, force=case.load(shapes), scheme=scheme, steps=steps)):
             displacements[i], velocities[i] = state.q, state.v
     except ConvergenceError as error:
         write_atomically(directory / f"{case.name}.failed", f"{case.name}: {error}")
         return
-    metadata = {"format": FORMAT, "fingerprint": full.fingerprint, "dt": repr(dt), "case": case.to_json()}
-    write_atomically(
-        directory / f"{case.name}.safetensors", serialise({"displacements": displacements, "velocities": velocities}, metadata)
-    )
-
-
-def read_case(file: Path, fingerprint: str) -> tuple[LoadCase, np.ndarray, np.ndarray, float]:
-    """The case, displacements and velocities (steps, d), and dt of one file. Raises ValueError if it is corrupt or foreign."""
-    try:
-        with safe_open(file, "np") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(f"{file} is not a snapshot file of this version (format {metadata.get('format')!r}; expected {FORMAT!r})")
-            if metadata["fingerprint"] != fingerprint:
-                raise ValueError(f"{file} belongs to another model (fingerprint {metadata['fingerprint']}; expected {fingerprint})")
-            case = LoadCase.from_json(metadata["case"])
-            return case, archive.get_tensor("displacements"), archive.get_tensor("velocities"), float(metadata["dt"])
-    except SafetensorError as error:
-        raise ValueError(f"{file} is corrupt or no snapshot file ({error}); delete it and run the sweep again") from None
+    record = Record(case, displacements, velocities, dt, time.perf_counter() - started)
+    record.write(directory / f"{case.name}.safetensors", full.fingerprint)
 
 
 def _is_done(directory: Path, case: LoadCase, fingerprint: str, dt: float, steps: int) -> bool:
     file = directory / f"{case.name}.safetensors"
     if not file.exists():
         return False
-    stored, displacements, _, stored_dt = read_case(file, fingerprint)
-    return stored == case and stored_dt == dt and len(displacements) == steps
-
+    record = Record.read(file, fingerprint)
+    return record.case == case and record.dt == dt and len(record.displacements) == steps

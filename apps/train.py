@@ -1,0 +1,68 @@
+"""`hodsim train`: from the snapshots of a study to a model file."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from hodsim.apps.console import progress_bar, say
+from hodsim.apps.study import Problem
+from hodsim.fem import FullModel
+from hodsim.snapshots import Snapshots
+from hodsim.subspace import Model
+from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
+
+
+def train(
+    study: Annotated[Path, typer.Argument(help="Folder of a study with snapshots.")],
+    latent: Annotated[int, typer.Option(min=1, help="Latent dimension r.")] = Training.dim,
+    width: Annotated[int, typer.Option(min=1, help="Width of the two hidden layers of the decoder.")] = Training.hidden[0],
+    epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = Training.seed,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+) -> None:
+    """Train the autoencoder on a study's snapshots and save model.hod. An interrupted training continues; Ctrl-C keeps the best so far.
+
+    Example: hodsim train out/study --latent 6
+    """
+    problem = Problem.load(study)
+    full = problem.full_model()
+    training = Training(dim=latent, hidden=(width, width), epochs=epochs, learning_rate=learning_rate, seed=seed)
+    chosen = None if device == "auto" else torch.device(device)
+    make_model(full, Snapshots.load(study / "snapshots", full), training, study, device=chosen)
+    say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")
+
+
+def make_model(
+    full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, device: torch.device | None = None
+) -> Model:
+    """The study's model file: the one that is there if it was made from the same data and settings, else a new one."""
+    file, wanted = folder / "model.hod", identity(full, snapshots, training)
+    if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
+        say(f"{file} is up to date")
+        return stored
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update:
+        subspace, fitted = train_autoencoder(
+            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
+            progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
+        )  # fmt: skip
+    notes = {
+        "identity": None if fitted.interrupted else wanted,
+        "dt": snapshots.dt,
+        "training_s": fitted.seconds,
+        "validation_loss": fitted.best,
+        "epochs": fitted.epochs,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+    model = Model(full, subspace, notes)
+    model.save(file)
+    if fitted.interrupted:
+        say(f"stopped after {fitted.epochs} epochs; the same command continues")
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
+    return model

@@ -1,0 +1,31 @@
+"""Small bodies and subspaces that several test files share."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from hodsim.fem import FullModel, Rayleigh, StVK
+from hodsim.mesh import TetMesh
+from hodsim.subspace import Autoencoder, Subspace, vibrations
+
+
+@lru_cache
+def small_beam(*, material=StVK(youngs_modulus=1e5, poisson_ratio=0.3), damping=Rayleigh()) -> FullModel:  # noqa: B008
+    """A soft beam of 4 x 1 x 1 cells, 48 free degrees of freedom."""
+    mesh = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    return FullModel(mesh, material, density=1e3, pinned=mesh.vertices[:, 0] == 0, damping=damping)
+
+
+@lru_cache
+def curved_subspace(full: FullModel, dim: int = 3, *, seed: int = 0, strength: float = 0.3) -> Subspace:
+    """An untrained network subspace around the lowest modes, strongly curved: q of order one is a displacement of order 0.1 m."""
+    modes, _ = vibrations(full, 2 * dim + 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Autoencoder(torch.full((modes.shape[1],), 0.02, dtype=torch.float64), dim, (8, 8))
+        torch.nn.init.normal_(network.last.weight[:, dim:], std=0.02 * strength)
+        for layer in network.trunk.h:
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.init.normal_(layer.weight, std=1.0)
+    return network.fold(modes / np.sqrt(np.diag(modes.T @ (full.mass @ modes))), mass=full.mass, name="curved")

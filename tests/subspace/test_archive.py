@@ -1,0 +1,96 @@
+"""The model file: what is loaded is what was saved, and nothing else is accepted."""
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from cases import curved_subspace, small_beam
+from hodsim import storage
+from hodsim.fem import FullModel, StVK
+from hodsim.mesh import TetMesh
+from hodsim.subspace import Model, modal
+
+
+@pytest.fixture
+def model():
+    return Model(small_beam(), curved_subspace(small_beam()), {"dt": 0.01})
+
+
+@pytest.mark.parametrize("kind", ["network", "linear"])
+def test_a_saved_model_decodes_and_encodes_as_before(kind, tmp_path):
+    full = small_beam()
+    subspace = curved_subspace(full) if kind == "network" else modal(full, 3)
+    loaded = Model.load(Model(full, subspace, {"dt": 0.01}).save(tmp_path / "beam.hod"))
+    q = np.random.default_rng(0).standard_normal((5, 3))
+    np.testing.assert_array_equal(loaded.subspace.decode(q), subspace.decode(q))
+    u = subspace.decode(q)
+    np.testing.assert_array_equal(loaded.subspace.encode(u), subspace.encode(u))
+    assert loaded.full.fingerprint == full.fingerprint
+    assert loaded.notes == {"dt": 0.01}
+    np.testing.assert_array_equal(loaded.full.internal_force(u[0]), full.internal_force(u[0]))
+
+
+def test_a_file_of_another_model_is_refused(model, tmp_path):
+    file = model.save(tmp_path / "beam.hod")
+    mesh = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    other = FullModel(mesh, StVK(youngs_modulus=2e5, poisson_ratio=0.3), density=1e3, pinned=mesh.vertices[:, 0] == 0)
+    with pytest.raises(ValueError, match="was made for another mesh, material or set of pins"):
+        Model.load(file, full=other)
+
+
+def test_a_subspace_of_another_mesh_is_refused():
+    mesh = TetMesh.box((0.5, 0.1, 0.1), (5, 1, 1))
+    other = FullModel(mesh, StVK(youngs_modulus=1e5, poisson_ratio=0.3), density=1e3, pinned=mesh.vertices[:, 0] == 0)
+    with pytest.raises(ValueError, match="belong to different meshes or pins"):
+        Model(other, curved_subspace(small_beam()))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.hod"):
+        Model.load(tmp_path / "nothing.hod")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut short"], ids=["empty", "text", "truncated"])
+def test_a_foreign_file_is_refused(content, tmp_path):
+    file = tmp_path / "foreign.hod"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"foreign\.hod is corrupt or not a hodsim model file"):
+        Model.load(file)
+
+
+def test_a_flipped_byte_is_noticed_wherever_it_is(model, tmp_path):
+    whole = model.save(tmp_path / "beam.hod").read_bytes()
+    file = tmp_path / "flipped.hod"
+    contents = zipfile.ZipFile(tmp_path / "beam.hod").infolist()
+    for member in contents:  # in the data of each member, whose checksum the archive holds
+        for offset in np.random.default_rng(0).integers(member.header_offset + 60, member.header_offset + 60 + member.file_size - 40, 10):
+            broken = bytearray(whole)
+            broken[offset] ^= 0x10
+            file.write_bytes(broken)
+            with pytest.raises(ValueError, match="flipped.hod"):
+                Model.load(file)
+
+
+def test_an_archive_of_another_version_is_refused(model, tmp_path):
+    file = model.save(tmp_path / "beam.hod")
+    with zipfile.ZipFile(file) as archive:
+        header, arrays = json.loads(archive.read("model.json")), archive.read("arrays.safetensors")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model.json", json.dumps({**header, "format": "hodsim model 99"}))
+        archive.writestr("arrays.safetensors", arrays)
+    with pytest.raises(ValueError, match="format 'hodsim model 99'; this version reads"):
+        Model.load(file)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk_keeps_the_model_that_was_there(model, tmp_path, monkeypatch):
+    file = model.save(tmp_path / "beam.hod")
+    before = file.read_bytes()
+    real_open = open
+    monkeypatch.setattr(storage, "open", lambda path, mode: real_open("/dev/full", mode), raising=False)
+    with pytest.raises(OSError, match=r"beam\.hod could not be saved: No space left on device"):
+        model.save(file)
+    assert file.read_bytes() == before

@@ -1,0 +1,153 @@
+"""The training loop: epochs of mini-batches with validation, checkpoints that resume exactly, and the best model kept.
+
+A checkpoint is a safetensors file (nothing in it is code): weights, the best weights so far, the optimiser's moments and the state of
+the generator that shuffles, so that an interrupted training continues as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import nn
+
+from hodsim.storage import write_atomically
+
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, validation loss
+
+
+@dataclass
+class Fit:
+    """What a training has reached: losses by epoch, seconds spent, and whether it was interrupted."""
+
+    training: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def epochs(self) -> int:
+        return len(self.validation)
+
+    @property
+    def best(self) -> float:
+        return min(self.validation, default=float("inf"))
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    samples: int,
+    validate: Callable[[], float],
+    optimizer: torch.optim.Optimizer,
+    rate: Callable[[float], float],
+    epochs: int,
+    batch: int,
+    seed: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train model in place and leave it with the weights of the best validation loss.
+
+    loss maps the indices of a mini-batch (batch,) to a scalar; validate returns the loss that chooses; rate maps the fraction of the
+    training that is done to the learning rate. A checkpoint of the same identity (a description of data and settings) is resumed; one of
+    another identity is started over. Ctrl-C ends the training early with the best so far, `interrupted` being set.
+    Raises FloatingPointError naming the epoch when the training loss is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
+    saved = started = time.monotonic() - fitted.seconds
+    try:
+        while fitted.epochs < epochs:
+            total = 0.0
+            order = torch.randperm(samples, generator=generator)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(fitted.epochs / epochs)
+            for indices in order.split(batch):
+                optimizer.zero_grad(set_to_none=True)
+                value = loss(indices)
+                value.backward()
+                optimizer.step()
+                total += float(value.detach()) * len(indices)
+            if not total < float("inf"):
+                raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
+            with torch.no_grad():
+                validation = validate()
+            if validation < fitted.best:
+                for name, weights in model.state_dict().items():
+                    best[name].copy_(weights)
+            fitted.training.append(total / samples)
+            fitted.validation.append(validation)
+            fitted.seconds = time.monotonic() - started
+            if progress:
+                progress(fitted.epochs, epochs, fitted.best)
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                _save(checkpoint, identity, fitted, model, optimizer, generator, best)
+                saved = time.monotonic()
+        _save(checkpoint, identity, fitted, model, optimizer, generator, best)
+    except KeyboardInterrupt:  # within an epoch: the checkpoint stays at the end of an earlier one, so that it resumes exactly
+        fitted.interrupted = True
+    model.load_state_dict(best)
+    return fitted
+
+
+def _save(
+    checkpoint: Path,
+    identity: str,
+    fitted: Fit,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    best: dict[str, torch.Tensor],
+) -> None:
+    tensors = {"generator": generator.get_state()}
+    tensors |= {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    history = {"training": fitted.training, "validation": fitted.validation, "seconds": fitted.seconds}
+    write_atomically(checkpoint, serialise(tensors, {"identity": identity, "history": json.dumps(history)}))
+
+
+def _resume(
+    checkpoint: Path,
+    identity: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    best: dict[str, torch.Tensor],
+) -> Fit | None:
+    """Restore everything from a checkpoint of the same identity; None when there is none. Raises ValueError if the file is corrupt."""
+    if not checkpoint.exists():
+        return None
+    try:
+        with safe_open(checkpoint, "pt") as archive:
+            metadata = archive.metadata() or {}
+            if metadata.get("identity") != identity:
+                return None
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {checkpoint} is corrupt ({error}); delete it to start the training over") from None
+    generator.set_state(tensors["generator"])
+    model.load_state_dict({name: tensors[f"model.{name}"] for name in best})
+    for name, value in best.items():
+        value.copy_(tensors[f"best.{name}"])
+    state = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(state)
+    return Fit(**json.loads(metadata["history"]))
