@@ -13,9 +13,18 @@ from math import ceil, log
 import torch
 from torch import Tensor
 
-from hodsim.multicomplex.layout import Layout, Step, Term
+from hodsim.multicomplex.layout import Gather, Layout, Step, Term, composition, gathering, product
 
 Tower = Callable[[Tensor, int], Sequence[Tensor]]    # (x, order) -> [f(x), f'(x), .., f^(order)(x)]
+
+
+def blocks_of(layout: Layout, rows: Tensor, degree: int) -> list[Tensor]:
+    """The parts up to a degree as views (*lanes, *shape) of the rows."""
+    count = layout.counts[degree]
+    parts = [rows] if count == 1 else list(torch.split_with_sizes(rows, layout.sizes[:count]))
+    if layout.lane_axes > 1:
+        parts = [part.unflatten(0, lanes) for part, lanes in zip(parts, layout.lanes, strict=False)]
+    return parts
 
 
 def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
@@ -24,8 +33,8 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
         return _complex_step(layout, rows, degree, tower)
     if degree == 0:
         return tower(rows, 0)[0]
-    blocks = layout.blocks(rows, degree)
-    plan = layout.composition(degree)
+    blocks = blocks_of(layout, rows, degree)
+    plan = composition(layout.key, degree)
     derivatives = tower(blocks[0], plan.order)
     values = {(level, 0): value for level, value in enumerate(derivatives)}
     if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
@@ -34,10 +43,11 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
         return torch.cat([_flat(layout, i, part) for i, part in enumerate(parts)])
     first, stored = layout.sizes[0], len(rows)
     out = rows.new_empty((layout.rows, *rows.shape[1:]))
-    out[:first] = _flat(layout, 0, derivatives[0])
+    out.narrow(0, 0, first).copy_(_flat(layout, 0, derivatives[0]))
     torch.mul(rows[first:], _flat(layout, 0, derivatives[1]), out=out[first:stored])     # f'(z_0) z_S for all S in one product
-    out[stored:].zero_()
-    _follow(layout, plan.steps, values, blocks, layout.blocks(out, layout.order))
+    if stored < layout.rows:
+        out[stored:].zero_()
+    _follow(layout, plan.steps, values, blocks, blocks_of(layout, out, layout.order))
     return out
 
 
@@ -49,7 +59,9 @@ def _follow(layout: Layout, steps: Sequence[Step], values: dict, blocks: list[Te
         for term in step.terms:
             if begun and term.left == 0:
                 continue
-            a, b = _operands(layout, step.part, term, values[step.level + 1, term.left], blocks[term.right])
+            a, b = values[step.level + 1, term.left], blocks[term.right]
+            if term.gathers:
+                a, b = _operands(layout, step.part, term, a, b)
             total = _accumulate(layout, step.part, term, total, a, b)
         values[step.level, step.part] = total
         if step.level == 0:
@@ -58,10 +70,13 @@ def _follow(layout: Layout, steps: Sequence[Step], values: dict, blocks: list[Te
 
 def _operands(layout: Layout, part: int, term: Term, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Both factors of a term with their lanes arranged as those of the part."""
-    if term.left_gather is None and term.right_gather is None:
-        return left, right
-    axes = layout.axes[part]
-    return layout.gather(left, term.left_gather, axes), layout.gather(right, term.right_gather, axes)
+    return _gathered(layout, part, left, term.left_gather), _gathered(layout, part, right, term.right_gather)
+
+
+def _gathered(layout: Layout, part: int, operand: Tensor, kept: Gather) -> Tensor:
+    if kept is None:
+        return operand
+    return operand.index_select(layout.lane_axes - 1, gathering(layout.n_axes, layout.axes[part], kept, str(operand.device)))
 
 
 def _accumulate(layout: Layout, part: int, term: Term, total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
@@ -79,10 +94,11 @@ def bilinear(layout: Layout, op: Callable[[Tensor, Tensor], Tensor], left: Seque
     """Rows of op(Z, W) and their degree, for blocks (*lanes, *shape) of Z and W and a bilinear op that broadcasts lanes."""
     degree = min(left_degree + right_degree, layout.order)
     parts: list[Tensor | None] = []
-    for index, terms in enumerate(layout.product(left_degree, right_degree)[: layout.counts[degree]]):
+    for index, terms in enumerate(product(layout.key, left_degree, right_degree)[: layout.counts[degree]]):
         total = None
         for term in terms:
-            value = op(*_operands(layout, index, term, left[term.left], right[term.right]))
+            a, b = left[term.left], right[term.right]
+            value = op(*_operands(layout, index, term, a, b)) if term.gathers else op(a, b)
             if index == layout.top and term.left and term.right:
                 value = value.sum(tuple(range(layout.lane_axes)), keepdim=True)
             if term.coefficient != 1:
@@ -108,7 +124,7 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     D^j touches part S at relative size h^(j - |S|), so the series stops where the next term is below rounding."""
     if degree == 0:
         return tower(rows, 0)[0]
-    blocks = layout.blocks(rows, degree)
+    blocks = blocks_of(layout, rows, degree)
     extra = 2 * ceil(log(torch.finfo(rows.dtype).eps) / (2 * log(layout.h)))
     series = layout.order + extra
     derivatives = tower(blocks[0], series)
@@ -116,7 +132,7 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     count = layout.sizes[0]
     result, reached = derivatives[series], 0
     for j in range(series - 1, -1, -1):                              # f_j + D (f_(j+1) + D (..) / (j + 2)) / (j + 1)
-        result, reached = bilinear(layout, torch.mul, layout.blocks(result, reached), increment, reached, degree)
+        result, reached = bilinear(layout, torch.mul, blocks_of(layout, result, reached), increment, reached, degree)
         result = result / (j + 1)
         result = torch.cat([result[:count] + derivatives[j], result[count:]])
     return result

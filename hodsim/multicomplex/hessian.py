@@ -64,7 +64,7 @@ def _adjoints(f: Function, x: Tensor, create_graph: bool) -> tuple[list[Tensor] 
 
 def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
     """(L, *batch, *features) as (*batch, L, units)."""
-    return lanes.flatten(len(batch) + 1).movedim(0, -2) if lanes.dim() > len(batch) + 1 else lanes.movedim(0, -2)
+    return lanes.reshape(len(lanes), *batch, -1).movedim(0, -2)
 
 
 def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:

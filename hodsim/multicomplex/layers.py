@@ -73,13 +73,13 @@ def affine(z, weight, bias=None):
         if z.seeded:                                                 # W e_k is a column: no product with the identity
             n, m = weight.shape[1], weight.shape[0]
             columns = weight.T.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
-            rows = torch.cat([rows, *[columns] * ((z.layout.rows_of(1) - len(z.rows)) // n)])
+            rows = torch.cat([rows, *[columns] * ((z.layout.stored[1] - len(z.rows)) // n)])
         out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):
         return out + bias
-    out.rows[: out.layout.sizes[0]] += bias
+    out.rows.narrow(0, 0, out.layout.sizes[0]).add_(bias)
     return out
 
 

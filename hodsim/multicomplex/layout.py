@@ -36,8 +36,7 @@ class Axes:
     independent: bool = True
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """One unit eps_j: the direction it carries (equal numbers: the same one) and that direction's lanes."""
 
     direction: int
@@ -55,6 +54,7 @@ class Term:
     left_gather: Gather
     right: int
     right_gather: Gather
+    gathers: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,13 @@ class Layout:
         self.sizes = tuple(prod(lanes) for lanes in self.lanes)
         self.starts = tuple(sum(self.sizes[:i]) for i in range(len(masks) + 1))
         self.rows = self.starts[-1]
+        self.stored = tuple(self.starts[sum(d <= degree for d in self.degrees)] for degree in range(self.order + 1))   # rows, by degree
         self.axes = tuple(self.axes_count(mask) for mask in masks)
+        self.n_axes = max((u.axes for u in units), default=0)
         self.counts = tuple(sum(d <= degree for d in self.degrees) for degree in range(self.order + 1))   # parts up to a degree
         self.lane_axes = len(self.lanes[0])           # one: a part is a plain range of rows
-        self._plans: dict = {}
-        self._gathers: dict = {}
+        self.visible = tuple(self._visible_lanes(i) for i in range(len(masks)))
+        self.key = (units, wanted, h, collapsed)
 
     # -- parts ---------------------------------------------------------------------------------------------------------------
 
@@ -134,54 +136,15 @@ class Layout:
             raise KeyError(f"part{units} is not held, but {held} are; ask for it in `parts`, with distinct units")
         return self.masks.index(mask)
 
-    def visible_lanes(self, mask: int) -> tuple[int, ...]:
+    def _visible_lanes(self, part: int) -> tuple[int, ...]:
         """Lanes of a part as its reader sees them: no padding, one axis for each independent axis."""
-        if self.top >= 0 and mask == self.masks[self.top]:
+        if part == self.top:
             return ()
-        units = self.units if self.h else [self.units[u] for u in _bits(mask)]
+        units = self.units if self.h else [self.units[u] for u in _bits(self.masks[part])]
         return (*torch.broadcast_shapes(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))
 
     def axes_count(self, mask: int) -> int:
         return sum(self.units[u].axes > 0 for u in _bits(mask))
-
-    def rows_of(self, degree: int) -> int:
-        """Number of rows that a number of this degree stores."""
-        return self.starts[self.counts[degree]]
-
-    def blocks(self, rows: Tensor, degree: int) -> list[Tensor]:
-        """The parts as views (*lanes, *shape) of the rows."""
-        count = self.counts[degree]
-        if count == 1:
-            parts = [rows]
-        else:
-            parts = list(torch.split_with_sizes(rows, self.sizes[:count]))
-        if self.lane_axes > 1:
-            parts = [part.unflatten(0, lanes) for part, lanes in zip(parts, self.lanes, strict=False)]
-        return parts
-
-    # -- gathering lanes of independent axes ---------------------------------------------------------------------------------
-
-    def gather(self, part: Tensor, positions: Gather, mask_degree: int) -> Tensor:
-        """Lanes of a smaller part, rearranged to those of a part with mask_degree independent axes."""
-        if positions is None:
-            return part
-        key = (positions, mask_degree, part.device)
-        if key not in self._gathers:
-            n = max(u.axes for u in self.units)
-            self._gathers[key] = _positions(n, mask_degree, positions).to(part.device)
-        return part.index_select(self.lane_axes - 1, self._gathers[key])
-
-    def dense(self, part: Tensor, mask: int) -> Tensor:
-        """Expand the sorted lanes of d independent axes to a full (N,) * d grid, in place of the last lane axis."""
-        d, n = self.axes_count(mask), max(u.axes for u in self.units)
-        axis = self.lane_axes - 1
-        if d < 2:
-            return part
-        key = ("dense", d, part.device)
-        if key not in self._gathers:
-            grid = torch.cartesian_prod(*(torch.arange(n),) * d)
-            self._gathers[key] = _rank(n, grid.sort(1).values).to(part.device)
-        return part.index_select(axis, self._gathers[key]).unflatten(axis, (n,) * d)
 
     # -- plans ---------------------------------------------------------------------------------------------------------------
 
@@ -189,40 +152,31 @@ class Layout:
         """f(Z)_S = sum over T of f'(Z)_T z_(S - T), T the subsets of S that lack the widest unit; and so on for f', f'', ...
 
         For Z stored up to degree, at h = 0."""
-        key = ("composition", degree)
-        if key not in self._plans:
-            steps: dict[tuple[int, int], Step] = {}
+        steps: dict[tuple[int, int], Step] = {}
 
-            def need(level: int, mask: int) -> None:
-                part = self.index[mask]
-                if mask == 0 or (level, part) in steps:
-                    return
-                mask = self.masks[part]
-                last = max(_bits(mask), key=lambda u: (self.units[u].axes > 0, prod(self.units[u].lanes), u))
-                pairs = [(t, mask ^ t) for t in _subsets(mask & ~(1 << last)) if (mask ^ t).bit_count() <= degree]
-                for left, _ in pairs:
-                    need(level + 1, left)
-                steps[level, part] = Step(level, part, self._terms(mask, pairs))
+        def need(level: int, mask: int) -> None:
+            part = self.index[mask]
+            if mask == 0 or (level, part) in steps:
+                return
+            mask = self.masks[part]
+            last = max(_bits(mask), key=lambda u: (self.units[u].axes > 0, prod(self.units[u].lanes), u))
+            pairs = [(t, mask ^ t) for t in _subsets(mask & ~(1 << last)) if (mask ^ t).bit_count() <= degree]
+            for left, _ in pairs:
+                need(level + 1, left)
+            steps[level, part] = Step(level, part, self._terms(mask, pairs))
 
-            for mask in self.masks:
-                need(0, mask)
-            self._plans[key] = Composition(1 + max((level for level, _ in steps), default=-1), tuple(steps.values()))
-        return self._plans[key]
+        for mask in self.masks:
+            need(0, mask)
+        return Composition(1 + max((level for level, _ in steps), default=-1), tuple(steps.values()))
 
     def product(self, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
         """For each part S, (ZW)_S = sum over T ^ U = S of (-h^2)^|T & U| z_T w_U; at h = 0 the disjoint T, U only."""
-        key = ("product", left_degree, right_degree)
-        if key not in self._plans:
-            plan = []
-            for mask in self.masks:
-                if self.h:
-                    pairs = [(t, mask ^ t) for t in self.index]
-                else:
-                    pairs = [(t, mask ^ t) for t in _subsets(mask)]
-                pairs = [(t, u) for t, u in pairs if t.bit_count() <= left_degree and u.bit_count() <= right_degree]
-                plan.append(self._terms(mask, pairs))
-            self._plans[key] = tuple(plan)
-        return self._plans[key]
+        plan = []
+        for mask in self.masks:
+            candidates = self.index if self.h else _subsets(mask)
+            pairs = [(t, mask ^ t) for t in candidates if t.bit_count() <= left_degree and (mask ^ t).bit_count() <= right_degree]
+            plan.append(self._terms(mask, pairs))
+        return tuple(plan)
 
     def _terms(self, mask: int, pairs: list[tuple[int, int]]) -> tuple[Term, ...]:
         """Pairs of masks as terms; equal ones counted."""
@@ -230,7 +184,7 @@ class Layout:
         for t, u in pairs:
             key = (self.index[t], self._kept(mask, t), self.index[u], self._kept(mask, u))
             count[key] = count.get(key, 0.0) + (-self.h**2) ** (t & u).bit_count()
-        return tuple(Term(c, *key) for key, c in count.items())
+        return tuple(Term(c, *key, gathers=key[1] is not None or key[3] is not None) for key, c in count.items())
 
     def _kept(self, mask: int, subset: int) -> Gather:
         """Which of the sorted axes of a lane of `mask` the lanes of `subset` keep."""
@@ -239,15 +193,52 @@ class Layout:
         return kept if 0 < len(kept) < len(units) else None
 
 
-@lru_cache(maxsize=256)
-def layout(units: tuple[Unit, ...], wanted: tuple[tuple[int, ...], ...] | None = None, h: float = 0.0, collapsed: bool = False) -> Layout:
+# Plans are made once for each layout and are constants to torch.compile.
+
+
+@torch.compiler.assume_constant_result
+def layout(units: tuple[Unit, ...], parts: tuple[tuple[int, ...], ...] | None = None, h: float = 0.0, collapsed: bool = False) -> Layout:
     """The layout for these units that holds the wanted parts (tuples of unit numbers; None: all) and their subsets."""
-    if wanted is None:
-        wanted = (tuple(range(len(units))),)
-    for part in wanted:
+    parts = (tuple(range(len(units))),) if parts is None else parts
+    for part in parts:
         if len(set(part)) != len(part) or not all(0 <= u < len(units) for u in part):
             raise ValueError(f"part {part} is asked for; expected distinct unit numbers from 0 to {len(units) - 1}, one for each direction")
-    return Layout(units, tuple(sum(1 << u for u in part) for part in wanted), h, collapsed)
+    return _layout(units, tuple(sum(1 << u for u in part) for part in parts), h, collapsed)
+
+
+@lru_cache(maxsize=256)
+def _layout(*key) -> Layout:
+    return Layout(*key)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=1024)
+def find(key: tuple, units: tuple[int, ...]) -> int:
+    """Number of the part of these units on the layout of this key."""
+    return _layout(*key).find(units)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=1024)
+def composition(key: tuple, degree: int) -> Composition:
+    """The plan of f(Z) on the layout of this key, for Z stored up to degree."""
+    return _layout(*key).composition(degree)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=1024)
+def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
+    """The plan of a product on the layout of this key."""
+    return _layout(*key).product(left_degree, right_degree)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=1024)
+def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: str) -> Tensor:
+    """Lanes of a part with fewer of the N axes for those of one with d, `kept` of its sorted axes; None: sorted lanes for all N^d."""
+    if kept is not None:
+        return _positions(n, d, kept).to(device)
+    return _rank(n, torch.cartesian_prod(*(torch.arange(n),) * d).sort(1).values).to(device)
 
 
 def _bits(mask: int) -> list[int]:

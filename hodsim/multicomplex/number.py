@@ -18,8 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hodsim.multicomplex.algebra import Tower, bilinear, compose
-from hodsim.multicomplex.layout import Layout
+from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
+from hodsim.multicomplex.layout import Layout, find, gathering
 from hodsim.multicomplex.rules import apply
 
 
@@ -44,17 +44,18 @@ class Multicomplex:
         among the directions of the part (at h > 0: of all directions); independent `Axes` come last, one lane axis for each.
         Raises KeyError for a part that is not held."""
         layout = self.layout
-        index = layout.find(units)
-        z, mask = self.stored(), layout.masks[index]
+        index = find(layout.key, units)
+        z = self.stored()
         lanes = layout.lanes[index]
         if layout.degrees[index] > z.degree:
             value = z.rows.new_zeros((*lanes, *z.shape))
         else:
             value = z.rows[layout.starts[index] : layout.starts[index + 1]]
             value = value.unflatten(0, lanes) if len(lanes) > 1 else value
-        if layout.axes_count(mask) > 1 and index != layout.top:
-            value = layout.dense(value, mask)
-        kept = layout.visible_lanes(mask)
+        d, axis = layout.axes[index], layout.lane_axes - 1
+        if d > 1 and index != layout.top:                            # sorted lanes of independent axes to all N^d
+            value = value.index_select(axis, gathering(layout.n_axes, d, None, str(value.device)))
+        kept = layout.visible[index]
         return value.reshape((*kept, *z.shape))
 
     @property
@@ -64,7 +65,7 @@ class Multicomplex:
 
     def blocks(self) -> list[Tensor]:
         """The parts up to the degree, each (*lanes, *shape)."""
-        return self.layout.blocks(self.stored().rows, self.degree)
+        return blocks_of(self.layout, self.stored().rows, self.degree)
 
     def stored(self) -> Multicomplex:
         """The same number with the unit vectors of its axes written out."""
@@ -72,7 +73,7 @@ class Multicomplex:
             return self
         n = self.shape[-1]
         eye = torch.eye(n, dtype=self.dtype, device=self.device).view(n, *(1,) * (self.dim() - 1), n).expand(n, *self.shape)
-        missing = (self.layout.rows_of(1) - len(self.rows)) // n
+        missing = (self.layout.stored[1] - len(self.rows)) // n
         return self.like(torch.cat([self.rows, *[eye] * missing]))
 
     def like(self, rows: Tensor, degree: int | None = None) -> Multicomplex:
