@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
@@ -181,14 +182,27 @@ def test_names_of_files_say_what_is_in_them():
 
 
 def test_every_package_is_installed():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(settings["packages"]) == PACKAGES | {"hodsim.meshes"}
+    assert set(installed()["packages"]) == PACKAGES | {"hodsim.meshes"}
+
+
+def test_every_data_file_is_installed():
+    patterns = installed()["package-data"]
+    for folder, package in {**PLACES, "meshes": "hodsim.meshes"}.items():
+        for file in (ROOT / folder).rglob("*"):
+            if file.is_file() and file.suffix not in (".py", ".pyc", ".nbi", ".nbc"):  # the last two are numba's cache
+                owner = ".".join((package, *file.relative_to(ROOT / folder).parts[:-1]))
+                assert any(fnmatch(file.name, pattern) for pattern in patterns.get(owner, ())), f"no package-data of {owner} fits {file}"
 
 
 def test_importing_hodsim_opens_no_screen_and_draws_nothing():
     script = "import sys, hodsim; print(*sorted({'polyscope', 'matplotlib', 'imageio', 'typer'} & set(sys.modules)))"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not imported
+
+
+def installed() -> dict:
+    """What pyproject.toml tells setuptools."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
