@@ -1,6 +1,7 @@
 """The order of the layers and the rules that the source tree can show, read from the syntax of every module."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ CONFINED = {
     "polyscope": {"viewer"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
-    "imageio": {"report"},
+    "PIL": {"report", "viewer"},
+    "imageio_ffmpeg": {"report"},
     "meshio": {"mesh"},
     "typer": {"apps"},
     "rich": {"apps"},
@@ -181,6 +183,14 @@ def test_names_of_files_say_what_is_in_them():
     assert not nothing_said
 
 
+def test_every_import_is_a_dependency_that_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=\[;]", requirement)[0] for requirement in project["dependencies"]}
+    distribution = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "markupsafe": "jinja2"}
+    imported = {name.split(".")[0] for module in MODULES for _, name in module.imports()} - sys.stdlib_module_names - {"hodsim"}
+    assert {distribution.get(name, name) for name in imported} == declared
+
+
 def test_every_package_is_installed():
     assert set(installed()["packages"]) == PACKAGES | {"hodsim.meshes"}
 
@@ -195,7 +205,7 @@ def test_every_data_file_is_installed():
 
 
 def test_importing_hodsim_opens_no_screen_and_draws_nothing():
-    script = "import sys, hodsim; print(*sorted({'polyscope', 'matplotlib', 'imageio', 'typer'} & set(sys.modules)))"
+    script = "import sys, hodsim; print(*sorted({'polyscope', 'matplotlib', 'PIL', 'typer'} & set(sys.modules)))"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not imported
 
