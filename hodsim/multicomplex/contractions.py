@@ -15,26 +15,27 @@ from math import factorial
 import torch
 from torch import Tensor
 
-from hodsim.multicomplex.hessian import hessian_by_steps
+from hodsim.multicomplex.hessian import hessian_by_steps, output_axes
 from hodsim.multicomplex.layout import Axes
-from hodsim.multicomplex.perturbation import Direction, Function, dense_axes, derivative, derivatives
+from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, seed
+from hodsim.multicomplex.reverse import Step, pull_back
 
 
 def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, h: float = 0.0) -> Tensor:
-    """The gradient by x of w . D^k f(x)[a_1, .., a_k], (*lanes, *B, N), for w (*lanes, *B, M); k = 0 is backpropagation.
+    """The gradient by x of w . D^k f(x)[a_1, .., a_k], (*lanes, *B, N), for w (M,) or (*L, *B, M); k = 0 is backpropagation.
 
-    Lanes are those of the directions and of w, which broadcast. Differentiable itself where gradients are enabled."""
-    directions = tuple(dense_axes(x, directions))
-    lanes = torch.broadcast_shapes(*(a.shape[: a.dim() - x.dim()] for a in (w, *directions)))
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        point = x.expand(*lanes, *x.shape) if lanes else x
-        point = point.clone() if x.requires_grad and create_graph else point.detach().clone().requires_grad_()
-        full = [a.expand(*lanes, *a.shape[a.dim() - x.dim() :]) for a in directions] if lanes else directions
-        merged = {id(a): b for a, b in zip(directions, full, strict=True)}      # the same object stays the same
-        value = derivative(f, point, *(merged[id(a)] for a in directions), h=h)
-        (gradient,) = torch.autograd.grad((w * value).sum(), point, create_graph=create_graph)
-    return gradient
+    Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs."""
+    tape: list[Step] = []
+    z = seed(x, directions, h=h, tape=tape)
+    out = call(f, z)
+    w = w.expand(*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape)
+    rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
+    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))
+    if adjoint is None:
+        raise ValueError("f's output does not depend on x by the steps of the pass; expected torch functions of x")
+    part = adjoint.part(*range(len(directions)))
+    return part.unflatten(-x.dim() - 1, w.shape[: w.dim() - out.ndim]) if w.dim() > out.ndim else part.squeeze(-x.dim() - 1)
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,10 @@ def jacobian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
         mode = jacobian_mode(x.shape[-1], _outputs(f, x)).name
     if _known(mode) == "forward":
         return derivative(f, x, Axes()).movedim(0, -1)
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        point = x if x.requires_grad and create_graph else x.detach().requires_grad_()
-        value = f(point)
-        m = value.shape[-1]
-        eye = torch.eye(m, dtype=x.dtype, device=x.device).view(m, *(1,) * (x.dim() - 1), m).expand(m, *value.shape)
-        (rows,) = torch.autograd.grad(value, point, eye, is_grads_batched=True, create_graph=create_graph)
-    return rows.movedim(0, -2)
+    tape: list[Step] = []
+    z = seed(x, (), tape=tape)
+    out = call(f, z)
+    return pull_back(tape, out, output_axes(out))[id(z.rows)].real.movedim(0, -2)
 
 
 def hessian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:

@@ -148,8 +148,13 @@ def atan(x: Tensor, order: int) -> list[Tensor]:
 # -- sigmoids ----------------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result
 def _sigmoid_polynomials(order: int, scale: float) -> tuple[tuple[float, ...], ...]:
+    return _polynomials(order, scale)
+
+
+@lru_cache(maxsize=32)
+def _polynomials(order: int, scale: float) -> tuple[tuple[float, ...], ...]:
     """q_1 .. q_order with f^(k) = f' q_k(y), where y' = (1 - y^2) / scale and f''= -2 y f' / scale: coefficients, lowest first.
 
     q_(k+1) = q_k' (1 - y^2) / scale - 2 y q_k / scale."""

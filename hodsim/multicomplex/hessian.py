@@ -12,29 +12,31 @@ import torch
 from torch import Tensor
 
 from hodsim.multicomplex.layout import Axes
+from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.perturbation import Function, call, seed
+from hodsim.multicomplex.reverse import Step, pull_back
 
 
 def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     """D^2 f(x), (*B, M, N, N), for x (*B, N); None where a nonlinear step is neither elementwise nor a plain product."""
-    create_graph = torch.is_grad_enabled()
-    lambdas, out = _adjoints(f, x, create_graph)
-    if lambdas is None:
-        return None
-    tape: list = []
-    call(f, seed(x, (Axes(),), tape=tape))
+    tape: list[Step] = []
+    out = call(f, seed(x, (Axes(),), tape=tape))
+    curved = [step for step in tape if step.op is not None and all(z.degree for z in step.inputs)]
     batch = x.shape[:-1]
+    if any((len(step.inputs) > 1 and step.op is not torch.mul) or step.output.shape[: len(batch)] != batch for step in curved):
+        return None
+    adjoints = pull_back(tape, out, output_axes(out), degree=0)
     squares, products = [], []                                       # (lambda phi'', A) and (lambda, A_z, A_w)
-    for (op, inputs, _), weight in zip(tape, lambdas, strict=True):
-        blocks = [z.blocks() for z in inputs]
-        if any(z.shape[: len(batch)] != batch for z in inputs) or weight.shape[1 : len(batch) + 1] != batch:
-            return None
-        if op is torch.mul:
-            if all(len(b) > 1 for b in blocks):
-                shape = weight.shape[1:]
-                products.append((_units(weight, batch), *(_units(b[1].expand(-1, *shape), batch) for b in blocks)))
-        elif len(blocks[0]) > 1:
-            squares.append((_units(weight * op(blocks[0][0], 2)[2], batch), _units(blocks[0][1], batch)))
+    for step in curved:
+        u = adjoints.get(id(step.output.rows))
+        if u is None:
+            continue
+        weight, shape = u.rows[0], step.output.shape
+        seconds = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
+        if len(seconds) == 1:
+            squares.append((_units(weight * step.op(step.inputs[0].real, 2)[2], batch), _units(seconds[0], batch)))
+        else:
+            products.append((_units(weight, batch), *(_units(a, batch) for a in seconds)))
     n, m = x.shape[-1], out.shape[-1]
     total = x.new_zeros((*batch, m, n, n))
     if squares:
@@ -45,21 +47,11 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     return total
 
 
-def _adjoints(f: Function, x: Tensor, create_graph: bool) -> tuple[list[Tensor] | None, Tensor]:
-    """df_m / dy for the output y of each nonlinear step, (M, *shape of y), from one real pass and M rows backward."""
-    tape: list = []
-    with torch.enable_grad():
-        point = x if x.requires_grad and create_graph else x.detach().requires_grad_()
-        out = call(f, seed(point, (), tape=tape)).part()
-        if any(op is not torch.mul and len(inputs) > 1 for op, inputs, _ in tape):
-            return None, out
-        m = out.shape[-1]
-        if not tape:
-            return [], out
-        eye = torch.eye(m, dtype=x.dtype, device=x.device).view(m, *(1,) * (x.dim() - 1), m).expand(m, *out.shape)
-        outputs = [result.rows for _, _, result in tape]
-        found = torch.autograd.grad(out, outputs, eye, is_grads_batched=True, create_graph=create_graph, allow_unused=True)
-    return [x.new_zeros((m, *y.shape[1:])) if g is None else g.squeeze(1) for g, y in zip(found, outputs, strict=True)], out
+def output_axes(out: Multicomplex) -> Multicomplex:
+    """The adjoints e_1 .. e_M of the outputs (*B, M), (M, *B, M)."""
+    m = out.shape[-1]
+    eye = torch.eye(m, dtype=out.dtype, device=out.device).view(m, *(1,) * (out.ndim - 1), m)
+    return Multicomplex(eye.expand(1, m, *out.shape), out.layout, 0)
 
 
 def _units(lanes: Tensor, batch: torch.Size) -> Tensor:

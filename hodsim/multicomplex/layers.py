@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.reverse import pull_linear
 from hodsim.multicomplex.rules import linear, rule
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------------
@@ -75,6 +76,8 @@ def affine(z, weight, bias=None):
             columns = weight.T.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
             rows = torch.cat([rows, *[columns] * ((z.layout.stored[1] - len(z.rows)) // n)])
         out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
+        if z.tape is not None:
+            z.note(out, lambda u, z: (F.linear(u, weight.T),))
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):
@@ -283,7 +286,11 @@ def _sizes(args: tuple) -> tuple:
 
 @rule(torch.reshape, Tensor.view)
 def reshape(input, *shape):
-    return input.map(lambda rows: rows.reshape(len(rows), *_sizes(shape)))
+    return input.map(lambda rows: rows.reshape(len(rows), *_sizes(shape)), _reshaped_back)
+
+
+def _reshaped_back(u: Multicomplex, z: Multicomplex) -> Multicomplex:
+    return u.map(lambda rows: rows.reshape(*rows.shape[:2], *z.shape))
 
 
 @rule(Tensor.view_as, Tensor.reshape_as)
@@ -295,12 +302,12 @@ def reshape_as(input, other):
 def flatten(input, start_dim=0, end_dim=-1):
     if input.ndim == 0:
         return input.unsqueeze(0)
-    return input.map(lambda rows: rows.flatten(_shift(start_dim), _shift(end_dim)))
+    return input.map(lambda rows: rows.flatten(_shift(start_dim), _shift(end_dim)), _reshaped_back)
 
 
 @rule(torch.unflatten)
 def unflatten(input, dim, sizes):
-    return input.map(lambda rows: rows.unflatten(_shift(dim), sizes))
+    return input.map(lambda rows: rows.unflatten(_shift(dim), sizes), _reshaped_back)
 
 
 @rule(torch.transpose, torch.swapaxes)
@@ -320,7 +327,7 @@ def permute(input, *dims):
 
 @rule(torch.unsqueeze)
 def unsqueeze(input, dim):
-    return input.map(lambda rows: rows.unsqueeze(_shift(dim)))
+    return input.map(lambda rows: rows.unsqueeze(_shift(dim)), _reshaped_back)
 
 
 @rule(torch.squeeze)
@@ -372,13 +379,30 @@ def _joined(tensors, join):
         first = z.stored().rows if isinstance(z, Multicomplex) else z.expand(longest.layout.sizes[0], *z.shape)
         return first if len(first) == count else torch.cat([first, first.new_zeros((count - len(first), *first.shape[1:]))])
 
-    return longest.like(join([rows_of(z) for z in tensors]))
+    result = longest.like(join([rows_of(z) for z in tensors]))
+    if longest.tape is None:
+        return result
+
+    def pull(u, *numbers):
+        """The transposed join: each number's share of the adjoint."""
+        shapes = [z.shape for z in tensors]
+
+        def share(k: int):
+            def function(rows: Tensor) -> Tensor:
+                return join([rows if i == k else rows.new_zeros(len(rows), *shape) for i, shape in enumerate(shapes)])
+
+            return function
+
+        places = [k for k, z in enumerate(tensors) if isinstance(z, Multicomplex)]
+        return tuple(pull_linear(share(k))(u, z)[0] for k, z in zip(places, numbers, strict=True))
+
+    return numbers[0].note(result, pull, *numbers[1:])
 
 
 def _pieces(function):
     def handler(input, size, dim=0):
-        z = input.stored()
-        return tuple(z.like(rows) for rows in function(z.rows, size, _shift(dim)))
+        count = len(function(input.rows, size, _shift(dim)))
+        return tuple(input.map(lambda rows, k=k: function(rows, size, _shift(dim))[k]) for k in range(count))
 
     handler.keywords = frozenset({"input", "split_size_or_sections", "chunks", "dim"})
     return handler
@@ -390,8 +414,7 @@ rule(torch.split)(_pieces(torch.split))
 
 @rule(torch.unbind)
 def unbind(input, dim=0):
-    z = input.stored()
-    return tuple(z.like(rows) for rows in z.rows.unbind(_shift(dim)))
+    return tuple(select_index(input, dim, k) for k in range(input.shape[dim]))
 
 
 @rule(torch.select)

@@ -76,9 +76,10 @@ class Composition(NamedTuple):
 class Layout:
     """The rows of the parts, and the plans of product and composition. Made by `layout`, which keeps the ones already made."""
 
-    def __init__(self, units: tuple[Unit, ...], wanted: tuple[int, ...], h: float, collapsed: bool):
-        """wanted: bit masks of the parts to hold; their subsets come with them. collapsed: sum the last part over its lanes."""
+    def __init__(self, units: tuple[Unit, ...], parts: tuple[tuple[int, ...], ...], h: float, collapsed: bool):
+        """parts: the parts to hold, as tuples of units; their subsets come with them. collapsed: sum the last part over its lanes."""
         self.units, self.h, self.collapsed = units, h, collapsed
+        wanted = [sum(1 << u for u in part) for part in parts]
         closed = {subset for mask in wanted for whole in (mask, self.canonical(mask)) for subset in _subsets(whole)} | {0}
         masks = sorted({self.canonical(mask) for mask in closed}, key=self._order)
         self.masks = tuple(masks)
@@ -98,7 +99,7 @@ class Layout:
         self.counts = tuple(sum(d <= degree for d in self.degrees) for degree in range(self.order + 1))   # parts up to a degree
         self.lane_axes = len(self.lanes[0])           # one: a part is a plain range of rows
         self.visible = tuple(self._visible_lanes(i) for i in range(len(masks)))
-        self.key = (units, wanted, h, collapsed)
+        self.key = (units, parts, h, collapsed)
 
     # -- parts ---------------------------------------------------------------------------------------------------------------
 
@@ -193,49 +194,59 @@ class Layout:
         return kept if 0 < len(kept) < len(units) else None
 
 
-# Plans are made once for each layout and are constants to torch.compile.
+# Plans are made once for each layout, and are constants to torch.compile.
 
 
 @torch.compiler.assume_constant_result
 def layout(units: tuple[Unit, ...], parts: tuple[tuple[int, ...], ...] | None = None, h: float = 0.0, collapsed: bool = False) -> Layout:
     """The layout for these units that holds the wanted parts (tuples of unit numbers; None: all) and their subsets."""
-    parts = (tuple(range(len(units))),) if parts is None else parts
-    for part in parts:
-        if len(set(part)) != len(part) or not all(0 <= u < len(units) for u in part):
-            raise ValueError(f"part {part} is asked for; expected distinct unit numbers from 0 to {len(units) - 1}, one for each direction")
-    return _layout(units, tuple(sum(1 << u for u in part) for part in parts), h, collapsed)
+    return _layout(units, (tuple(range(len(units))),) if parts is None else parts, h, collapsed)
 
 
 @lru_cache(maxsize=256)
-def _layout(*key) -> Layout:
-    return Layout(*key)
+def _layout(units, parts, h, collapsed) -> Layout:
+    for part in parts:
+        if len(set(part)) != len(part) or not all(0 <= u < len(units) for u in part):
+            raise ValueError(f"part {part} is asked for; expected distinct unit numbers from 0 to {len(units) - 1}, one for each direction")
+    return Layout(units, parts, h, collapsed)
 
 
 @torch.compiler.assume_constant_result
-@lru_cache(maxsize=1024)
 def find(key: tuple, units: tuple[int, ...]) -> int:
     """Number of the part of these units on the layout of this key."""
     return _layout(*key).find(units)
 
 
 @torch.compiler.assume_constant_result
-@lru_cache(maxsize=1024)
 def composition(key: tuple, degree: int) -> Composition:
     """The plan of f(Z) on the layout of this key, for Z stored up to degree."""
+    return _composition(key, degree)
+
+
+@torch.compiler.assume_constant_result
+def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
+    """The plan of a product on the layout of this key."""
+    return _product(key, left_degree, right_degree)
+
+
+@torch.compiler.assume_constant_result
+def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: str) -> Tensor:
+    """Lanes of a part with fewer of the N axes for those of one with d, `kept` of its sorted axes; None: sorted lanes for all N^d."""
+    return _gathering(n, d, kept, device)
+
+
+@lru_cache(maxsize=1024)
+def _composition(key, degree) -> Composition:
     return _layout(*key).composition(degree)
 
 
-@torch.compiler.assume_constant_result
 @lru_cache(maxsize=1024)
-def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
-    """The plan of a product on the layout of this key."""
+def _product(key, left_degree, right_degree) -> tuple[tuple[Term, ...], ...]:
     return _layout(*key).product(left_degree, right_degree)
 
 
-@torch.compiler.assume_constant_result
 @lru_cache(maxsize=1024)
-def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: str) -> Tensor:
-    """Lanes of a part with fewer of the N axes for those of one with d, `kept` of its sorted axes; None: sorted lanes for all N^d."""
+def _gathering(n, d, kept, device) -> Tensor:
     if kept is not None:
         return _positions(n, d, kept).to(device)
     return _rank(n, torch.cartesian_prod(*(torch.arange(n),) * d).sort(1).values).to(device)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
 from hodsim.multicomplex.layout import Layout, find, gathering
+from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, sum_to
 from hodsim.multicomplex.rules import apply
 
 
@@ -28,11 +29,11 @@ class Multicomplex:
 
     rows: (R, *shape), the parts of degree 0 to `degree`, as the layout orders them; higher ones are zero.
     seeded: the parts of `Axes` (last of degree 1) are the unit vectors along the last dimension and not stored.
-    tape: a list on which nonlinear steps note their operands (`hessian.py`), or None."""
+    tape: a list on which the steps of the pass are noted (`reverse.py`), or None."""
 
     __slots__ = ("degree", "layout", "rows", "seeded", "tape")
 
-    def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list | None = None):
+    def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list[Step] | None = None):
         self.rows, self.layout, self.degree, self.seeded, self.tape = rows, layout, degree, seeded, tape
 
     # -- parts ---------------------------------------------------------------------------------------------------------------
@@ -74,7 +75,19 @@ class Multicomplex:
         n = self.shape[-1]
         eye = torch.eye(n, dtype=self.dtype, device=self.device).view(n, *(1,) * (self.dim() - 1), n).expand(n, *self.shape)
         missing = (self.layout.stored[1] - len(self.rows)) // n
-        return self.like(torch.cat([self.rows, *[eye] * missing]))
+        return self.note(self.like(torch.cat([self.rows, *[eye] * missing])), lambda u, z: (u,))
+
+    def truncated(self, degree: int) -> Multicomplex:
+        """The same number without its parts above a degree, and without a tape."""
+        if self.degree <= degree:
+            return Multicomplex(self.rows, self.layout, self.degree, seeded=self.seeded)
+        return Multicomplex(self.rows[: self.layout.stored[degree]], self.layout, degree)
+
+    def note(self, result: Multicomplex, pull: Callable, *others: Multicomplex, op: Callable | None = None) -> Multicomplex:
+        """Note on the tape that result came from this number (and others), and how adjoints go back."""
+        if result.tape is not None:
+            result.tape.append(Step((self, *others), result, pull, op))
+        return result
 
     def like(self, rows: Tensor, degree: int | None = None) -> Multicomplex:
         """A number of the same layout with other rows."""
@@ -82,30 +95,28 @@ class Multicomplex:
 
     # -- the three kinds of step ---------------------------------------------------------------------------------------------
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Multicomplex:
-        """L(Z) for a linear function of the rows that keeps their leading axis."""
+    def map(self, function: Callable[[Tensor], Tensor], transpose: Callable | None = None) -> Multicomplex:
+        """L(Z) for a linear function of the rows that keeps their leading axis. transpose: (adjoint, z) -> its adjoint, if known."""
         z = self.stored()
-        return z.like(function(z.rows))
+        result = z.like(function(z.rows))
+        if z.tape is None:
+            return result
+        return z.note(result, pull_linear(function) if transpose is None else lambda u, z: (transpose(u, z),))
 
     def compose(self, tower: Tower) -> Multicomplex:
         """f(Z) for an elementwise f given by its derivatives: (x, order) -> [f(x), f'(x), .., f^(order)(x)]."""
         z = self.stored()
         result = z.like(compose(z.layout, z.rows, z.degree, tower), z.layout.order if z.degree else 0)
-        if z.tape is not None:
-            z.tape.append((tower, (z,), result))
-        return result
+        return result if z.tape is None else z.note(result, pull_function(tower), op=tower)
 
     def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Multicomplex:
         """op(Z, W) for a bilinear op that broadcasts leading axes; both must have equally many dimensions."""
         z, w = self.stored(), other.stored()
-        if z.layout is not w.layout:
-            raise ValueError(f"{z} and {w} come from different perturbations; a product needs numbers of one call of derivatives")
+        _same_layout(z, w)
         left = z.blocks()
         rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
-        result = Multicomplex(rows, z.layout, degree, tape=z.tape if z.tape is not None else w.tape)
-        if result.tape is not None:
-            result.tape.append((op, (z, w), result))
-        return result
+        result = Multicomplex(rows, z.layout, degree, tape=_tape(z, w))
+        return z.note(result, pull_product(op), w, op=op)
 
     def shift(self, value) -> Multicomplex:
         """Z + c: a constant touches the real part only."""
@@ -115,7 +126,8 @@ class Multicomplex:
             shape = torch.broadcast_shapes(value.shape, z.shape)
             if shape != z.shape:
                 rows = aligned(rows, len(shape)).expand(len(rows), *shape)
-        return z.like(rows + value if z.degree == 0 else torch.cat([rows[:count] + value, rows[count:]]))
+        result = z.like(rows + value if z.degree == 0 else torch.cat([rows[:count] + value, rows[count:]]))
+        return result if z.tape is None else z.note(result, lambda u, z: (sum_to(u, z.shape),))
 
     # -- arithmetic ----------------------------------------------------------------------------------------------------------
 
@@ -123,26 +135,28 @@ class Multicomplex:
         if not isinstance(other, Multicomplex):
             return self.shift(other)
         z, w = self.stored(), other.stored()
-        if z.layout is not w.layout:
-            raise ValueError(f"{z} and {w} come from different perturbations; a sum needs numbers of one call of derivatives")
+        _same_layout(z, w)
         if z.degree < w.degree:
             z, w = w, z
         shape = torch.broadcast_shapes(z.shape, w.shape)
         left, right = aligned(z.rows, len(shape)), aligned(w.rows, len(shape))
         if len(left) == len(right):
-            return z.like(left + right)
-        return z.like(torch.cat([left[: len(right)] + right, left[len(right) :].expand(-1, *shape)]))
+            rows = left + right
+        else:
+            rows = torch.cat([left[: len(right)] + right, left[len(right) :].expand(-1, *shape)])
+        result = Multicomplex(rows, z.layout, z.degree, tape=_tape(z, w))
+        return z.note(result, lambda u, z, w: (sum_to(u, z.shape), sum_to(u, w.shape)), w)
 
     def __mul__(self, other):
         if isinstance(other, Multicomplex):
             ndim = max(self.dim(), other.dim())
             return self.aligned(ndim).product(self.aligned(ndim) if other is self else other.aligned(ndim))
-        return self.map(lambda rows: _fit(rows, other) * other)
+        return self.map(lambda rows: _fit(rows, other) * other, lambda u, z: sum_to(u * other, z.shape))
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self):
-        return self.map(torch.neg)
+        return self.map(torch.neg, lambda u, z: -u)
 
     def __sub__(self, other):
         return self + (-other)
@@ -248,6 +262,15 @@ class Multicomplex:
         if name.startswith("__") or not callable(function):
             raise AttributeError(f"Multicomplex has no attribute {name!r}")
         return lambda *args, **kwargs: apply(function, (self, *args), kwargs)
+
+
+def _same_layout(z: Multicomplex, w: Multicomplex) -> None:
+    if z.layout is not w.layout:
+        raise ValueError(f"{z} and {w} come from different perturbations; expected numbers of one call of derivatives")
+
+
+def _tape(z: Multicomplex, w: Multicomplex) -> list[Step] | None:
+    return z.tape if z.tape is not None else w.tape
 
 
 def aligned(rows: Tensor, ndim: int) -> Tensor:

@@ -7,7 +7,6 @@ shares the real part; `Axes()` stands for all coordinate axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Union
 
 import torch
@@ -80,17 +79,16 @@ def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: S
     units = []
     for a in directions:
         number = numbers.setdefault(a if isinstance(a, Axes) else id(a), len(numbers))
-        units.append(_unit(number, a.independent, shape[-1]) if isinstance(a, Axes) else _unit(number, a.shape[: max(a.dim() - len(shape), 0)]))
+        units.append(_unit(number, a, shape))
     plan = layout(tuple(units), None if parts is None else tuple(map(tuple, parts)), float(h), collapse)
     return _stack(plan, x if x.shape == shape else x.expand(shape), directions, tape)
 
 
-@lru_cache(maxsize=256)
-def _unit(number: int, lanes: torch.Size | bool, n: int = 0) -> Unit:
-    """The unit of a direction with these lanes, or of N axes, independent ones or not."""
-    if n == 0:
-        return Unit(number, tuple(lanes))
-    return Unit(number, axes=n, basis=True) if lanes else Unit(number, (n,), basis=True)
+def _unit(number: int, a: Tensor | Axes, shape: torch.Size) -> Unit:
+    """The unit of a direction for x of this shape."""
+    if isinstance(a, Axes):
+        return Unit(number, (), shape[-1], True) if a.independent else Unit(number, (shape[-1],), 0, True)
+    return Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)]))
 
 
 def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:

@@ -1,0 +1,86 @@
+"""Backpropagation in the algebra (CSFD-BP): the gradient of a number is a number, and its parts are the mixed derivatives of the gradient.
+
+    y = f(z)       u_z = f'(Z) u_y
+    y = L(z)       u_z = L^T(u_y)
+    y = z w        u_z = w u_y,  u_w = z u_y
+
+A pass with a tape notes its steps; `pull_back` walks them in reverse. An adjoint carries one leading dimension more than its number:
+one entry for each output that is pulled back, so a Jacobian is one walk. All of it is torch arithmetic, so autograd goes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hodsim.multicomplex.number import Multicomplex
+
+
+class Step(NamedTuple):
+    """One step of a pass: output = function of inputs. op: the derivative tower or the bilinear op of a nonlinear step, None of a linear."""
+
+    inputs: tuple[Multicomplex, ...]
+    output: Multicomplex
+    pull: Callable[..., tuple]         # (adjoint of the output, *inputs) -> adjoints of the inputs
+    op: Callable | None
+
+
+def pull_back(tape: list[Step], output: Multicomplex, adjoint: Multicomplex, *, degree: int | None = None) -> dict[int, Multicomplex]:
+    """Adjoints of all numbers of a pass, by the identity of their rows. degree: of the inputs to use; 0 is plain backpropagation."""
+    adjoints = {id(output.rows): adjoint}
+    for step in reversed(tape):
+        u = adjoints.get(id(step.output.rows))
+        if u is None:
+            continue
+        inputs = step.inputs if degree is None else tuple(z.truncated(degree) for z in step.inputs)
+        for z, found in zip(step.inputs, step.pull(u, *inputs), strict=True):
+            key = id(z.rows)
+            known = adjoints.get(key) if key != id(step.output.rows) else None
+            adjoints[key] = found if known is None else known + found
+    return adjoints
+
+
+def pull_function(tower: Callable) -> Callable:
+    """u f'(Z)."""
+    def pull(u, z):
+        return (u * z.compose(lambda x, order: tower(x, order + 1)[1:]),)
+
+    return pull
+
+
+def pull_product(op: Callable) -> Callable:
+    """Both factors of a plain or a matrix product, summed where they were broadcast."""
+    def pull(u, z, w):
+        if op is torch.mul:
+            return sum_to(u * w, z.shape), sum_to(u * z, w.shape)
+        if op is torch.matmul:
+            return sum_to(torch.matmul(u, w.mT), z.shape), sum_to(torch.matmul(z.mT, u), w.shape)
+        raise NotImplementedError(f"backpropagation of a product by {op} of two perturbed operands; expected mode='forward', "
+                                  "or the product written with * and @")
+
+    return pull
+
+
+def pull_linear(function: Callable[[Tensor], Tensor]) -> Callable:
+    """L^T by reverse differentiation of L, for a function of rows."""
+    def pull(u, z):
+        def transposed(rows: Tensor) -> Tensor:
+            flat = rows.flatten(0, 1)
+            return torch.func.vjp(function, flat.new_zeros(len(flat), *z.shape))[1](flat)[0].unflatten(0, rows.shape[:2])
+
+        return (u.map(transposed),)
+
+    return pull
+
+
+def sum_to(u: Multicomplex, shape: torch.Size) -> Multicomplex:
+    """The adjoint of broadcasting from `shape`; u has one leading dimension more."""
+    if u.shape[1:] == shape:
+        return u
+    full = (1,) * (u.ndim - 1 - len(shape)) + tuple(shape)
+    dims = [d + 2 for d, (n, m) in enumerate(zip(full, u.shape[1:], strict=True)) if n == 1 and m != 1]
+    return u.map(lambda rows: (rows.sum(dims, keepdim=True) if dims else rows).reshape(*rows.shape[:2], *shape))
