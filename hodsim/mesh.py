@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +104,7 @@ class TetMesh:
             raise FileNotFoundError(f"mesh {path} does not exist or is no file")
         said = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            with _overheard(said):
                 content = meshio.read(path)
         except (Exception, SystemExit) as error:  # a reader may fail in any way on a foreign file, and meshio itself exits
             reason = " ".join(said.getvalue().split()) or f"{type(error).__name__}: {error}"
@@ -130,7 +130,8 @@ class TetMesh:
         with tempfile.TemporaryDirectory() as folder:
             draft = Path(folder) / path.name
             try:
-                content.write(draft, **options)
+                with _overheard(io.StringIO()):
+                    content.write(draft, **options)
             except (meshio.WriteError, meshio.ReadError) as error:
                 raise ValueError(f"{path} could not be written as a mesh ({error}); expected .msh, .vtu, .vtk, .mesh, ...") from None
             return write_atomically(path, draft.read_bytes())
@@ -172,6 +173,13 @@ class TetMesh:
         digest = hashlib.sha256(self.vertices.astype("<f8").tobytes())
         digest.update(self.tetrahedra.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _overheard(said: io.StringIO) -> Iterator[None]:
+    """What meshio prints goes to `said`: its errors are part of ours, its warnings about tags concern nobody here."""
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield
 
 
 # Corners (5, 4, 3) of the tetrahedra of a unit cell: one in the middle, four that cut off corners. Neighbours are mirror images of each

@@ -34,7 +34,8 @@ class Elements:
         x = vertices[self.tetrahedra]
         edges = x[:, 1:] - x[:, :1]  # rows x_a - x_0
         self.volumes = np.abs(np.linalg.det(edges)) / 6
-        self._gradients = _as_lanes(np.swapaxes(np.linalg.inv(edges), 1, 2))  # g_1, g_2, g_3 as rows, (3, 3, T)
+        g = np.swapaxes(np.linalg.inv(edges), 1, 2)  # rows g_1, g_2, g_3
+        self._gradients = _as_lanes(np.concatenate([-g.sum(axis=1, keepdims=True), g], axis=1))  # (4, 3, T)
         self._F, self._P = (np.empty((3, 3, len(x))) for _ in range(2))
         self._A, self._K = np.empty(81 * CHUNK), np.empty(9 * len(PAIRS) * CHUNK)
         self._build_pattern()
@@ -78,11 +79,9 @@ class Elements:
 
     def element_forces(self, material: Material, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Each chosen element's own force on its vertices, tetrahedra[chosen], (len(chosen), 4, 3) [N]."""
-        gradients = np.moveaxis(self._gradients[:, :, chosen], -1, 0)  # (n, a, j)
-        corners = u[self.tetrahedra[chosen]]
-        F = np.eye(3) + np.einsum("nai,naj->nij", corners[:, 1:] - corners[:, :1], gradients)
-        forces = np.einsum("n,nij,naj->nai", self.volumes[chosen], material.stress(F), gradients)
-        return np.concatenate([-forces.sum(axis=1, keepdims=True), forces], axis=1)
+        g = _as_tensors(self._gradients[:, :, chosen])  # (n, 4, 3)
+        F = np.eye(3) + np.einsum("nai,naj->nij", u[self.tetrahedra[chosen]], g)
+        return np.einsum("n,nij,naj->nai", self.volumes[chosen], material.stress(F), g)
 
     def stiffness(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
         """Write the CSR data of the stiffness df/du [N/m] on `pattern` to out."""
@@ -109,83 +108,78 @@ def scalar_mass(tetrahedra: np.ndarray, volumes: np.ndarray, n_vertices: int, *,
 
 
 def _as_lanes(tensors: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(tensors, 0, -1))
+    return np.ascontiguousarray(tensors.transpose(*range(1, tensors.ndim), 0))
 
 
 def _as_tensors(lanes: np.ndarray) -> np.ndarray:
-    return np.moveaxis(lanes, -1, 0)
+    return lanes.transpose(lanes.ndim - 1, *range(lanes.ndim - 1))
 
 
 @compiled
 def _deformation_gradient(u, tetrahedra, g, F):
     n = F.shape[2]
-    d = np.empty((3, 3, n))  # u_a - u_0 for a = 1, 2, 3
+    d = np.empty((4, 3, n))  # u_a - u_0: a translation cancels exactly
     for e in range(n):
-        for a in range(3):
+        for a in range(1, 4):
             for i in range(3):
-                d[a, i, e] = u[tetrahedra[e, a + 1], i] - u[tetrahedra[e, 0], i]
+                d[a, i, e] = u[tetrahedra[e, a], i] - u[tetrahedra[e, 0], i]
     for i in range(3):
         for j in range(3):
             unit = 1.0 if i == j else 0.0
             for e in range(n):
-                F[i, j, e] = unit + d[0, i, e] * g[0, j, e] + d[1, i, e] * g[1, j, e] + d[2, i, e] * g[2, j, e]
+                F[i, j, e] = unit + d[1, i, e] * g[1, j, e] + d[2, i, e] * g[2, j, e] + d[3, i, e] * g[3, j, e]
 
 
 @compiled
 def _add_forces(P, g, volumes, tetrahedra, f):
     n = P.shape[2]
-    f_a = np.empty((3, 3, n))
-    for a in range(3):
+    f_a = np.empty((4, 3, n))
+    for a in range(4):
         for i in range(3):
             for e in range(n):
                 f_a[a, i, e] = volumes[e] * (P[i, 0, e] * g[a, 0, e] + P[i, 1, e] * g[a, 1, e] + P[i, 2, e] * g[a, 2, e])
     for e in range(n):
-        for i in range(3):
-            f[tetrahedra[e, 0], i] -= f_a[0, i, e] + f_a[1, i, e] + f_a[2, i, e]
-            for a in range(3):
-                f[tetrahedra[e, a + 1], i] += f_a[a, i, e]
+        for a in range(4):
+            for i in range(3):
+                f[tetrahedra[e, a], i] += f_a[a, i, e]
 
 
 @compiled
-def _element_stiffness(A, g, volumes, start, K):
+def _element_stiffness(A, gradients, volumes, start, K):
     """K (10, 9, n): the blocks a <= b, in the order of PAIRS, of the n elements from start on, whose tensors are A."""
     n = A.shape[4]
-    T = np.empty((3, 3, 3, n))
-    full = np.empty((3, 3, 9, n))
-    for b in range(3):
+    g, V = np.empty((4, 3, n)), volumes[start : start + n]
+    for a in range(4):
+        for j in range(3):
+            for e in range(n):
+                g[a, j, e] = gradients[a, j, start + e]
+    T = np.empty((3, 3, 3, n))  # T_ijk = V sum_l A_ijkl g_b[l]
+    for b in range(1, 4):
         for i in range(3):
             for j in range(3):
                 for k in range(3):
                     for e in range(n):
-                        T[i, j, k, e] = (
-                            A[i, j, k, 0, e] * g[b, 0, start + e] + A[i, j, k, 1, e] * g[b, 1, start + e] + A[i, j, k, 2, e] * g[b, 2, start + e]
-                        )
+                        T[i, j, k, e] = V[e] * (A[i, j, k, 0, e] * g[b, 0, e] + A[i, j, k, 1, e] * g[b, 1, e] + A[i, j, k, 2, e] * g[b, 2, e])
         for a in range(b + 1):
+            pair = 4 * a - a * (a + 1) // 2 + b
             for i in range(3):
-                for k in range(i if a == b else 0, 3):  # a diagonal block is symmetric
+                for k in range(3):
                     for e in range(n):
-                        full[a, b, 3 * i + k, e] = volumes[start + e] * (
-                            g[a, 0, start + e] * T[i, 0, k, e] + g[a, 1, start + e] * T[i, 1, k, e] + g[a, 2, start + e] * T[i, 2, k, e]
-                        )
-                    for e in range(n):
-                        full[b, a, 3 * k + i, e] = full[a, b, 3 * i + k, e]
-    row = 4
-    for a in range(3):
-        for b in range(a, 3):
-            for c in range(9):
-                for e in range(n):
-                    K[row, c, e] = full[a, b, c, e]
-            row += 1
-    for b in range(3):  # the gradients sum to zero: K_0b = -(K_1b + K_2b + K_3b)
-        for c in range(9):
-            for e in range(n):
-                K[b + 1, c, e] = -(full[0, b, c, e] + full[1, b, c, e] + full[2, b, c, e])
+                        K[pair, 3 * i + k, e] = g[a, 0, e] * T[i, 0, k, e] + g[a, 1, e] * T[i, 1, k, e] + g[a, 2, e] * T[i, 2, k, e]
+        _mirror(K[4 * b - b * (b + 1) // 2 + b])
+    for c in range(9):
+        for e in range(n):
+            K[0, c, e] = -(K[1, c, e] + K[2, c, e] + K[3, c, e])  # the gradients sum to zero
+    _mirror(K[0])
+
+
+@compiled
+def _mirror(block):
+    """Make a block on the diagonal (9, n) symmetric to the last bit."""
     for i in range(3):
-        for k in range(i, 3):
-            for e in range(n):
-                K[0, 3 * i + k, e] = -(K[1, 3 * i + k, e] + K[2, 3 * i + k, e] + K[3, 3 * i + k, e])
-            for e in range(n):
-                K[0, 3 * k + i, e] = K[0, 3 * i + k, e]
+        for k in range(i):
+            for e in range(block.shape[1]):
+                block[3 * i + k, e] = block[3 * k + i, e]
 
 
 @compiled

@@ -43,7 +43,7 @@ def body_load(full: FullModel, force_density: np.ndarray) -> np.ndarray:
     mesh = full.mesh
     density = checks.finite("force_density", np.asarray(force_density, float))
     if density.shape != (3,):
-        checks.shape("force_density", density, mesh.tetrahedra.shape[:1] + (3,))
+        checks.shape("force_density", density, (len(mesh.tetrahedra), 3))
     share = np.broadcast_to(mesh.volumes[:, None] / 4 * density, (len(mesh.volumes), 3))
     return full.restrict(_gathered(full, mesh.tetrahedra, share))
 

@@ -157,8 +157,7 @@ def _into(out: np.ndarray | None, values: np.ndarray) -> np.ndarray:
 
 def _lanes(tensors: np.ndarray, rank: int) -> np.ndarray:
     """Tensors (*B, 3, .., 3) as the kernels want them, (3, .., 3, n): a view where that is how they lie in memory."""
-    stacked = tensors.reshape(-1, *(3,) * rank)
-    return np.moveaxis(stacked, 0, -1)
+    return tensors.reshape(-1, *(3,) * rank).transpose(*range(1, rank + 1), 0)
 
 
 def _by_kernel(kernel: Callable, F: np.ndarray, out: np.ndarray | None, rank: int, *constants: float) -> np.ndarray:

@@ -55,7 +55,7 @@ class FullModel:
         *,
         density: float,
         pinned: np.ndarray | None,
-        damping: Rayleigh = Rayleigh(),  # noqa: B008  (frozen)
+        damping: Rayleigh = Rayleigh(),
         lumped: bool = False,
     ):
         self.mesh, self.material, self.damping, self.lumped = mesh, material, damping, lumped
@@ -66,7 +66,7 @@ class FullModel:
         self.n_dofs = len(self.free)
         self._build_elements()
         self._build_matrices()
-        self.direct_solver = direct_solver(self.pattern)
+        self.direct_solver = direct_solver(self.pattern, order=self._along_the_body())
 
     def _build_elements(self) -> None:
         """Elements in a numbering with the free vertices first: u is then the head of a displacement field, f the head of a force field."""
@@ -88,6 +88,12 @@ class FullModel:
         if self.damping:
             self._damping_data = self.damping.mass * self._mass_data + self.damping.stiffness * self.rest_stiffness.data
             self.damping_matrix = self._matrix(self._damping_data)
+
+    def _along_the_body(self) -> np.ndarray:
+        """The degrees of freedom (d,) from one end of the body to the other: slice by slice, the band of a slender body is narrow."""
+        centred = self.mesh.vertices[self._free_vertices] - self.mesh.vertices.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        return (3 * np.argsort(centred @ axes[0], kind="stable")[:, None] + np.arange(3)).ravel()
 
     def __reduce__(self):  # solvers and buffers do not travel to another process: they are made again there
         arguments = (self.mesh, self.material, self.density, self.pinned if self.pinned.any() else None, self.damping, self.lumped)

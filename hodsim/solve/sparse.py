@@ -1,12 +1,14 @@
 """Direct solvers for symmetric sparse matrices that share one pattern: the symbolic part is done once, a factorisation is numbers only.
 
-`Banded` renumbers by reverse Cuthill-McKee and uses LAPACK's banded Cholesky factorisation, or banded LU when the matrix is not positive
+`Banded` renumbers for a narrow band and uses LAPACK's banded Cholesky factorisation, or banded LU where the matrix is not positive
 definite: best for slender bodies. `Sparse` is the L D L^T factorisation of QDLDL (Stellato et al. 2020) under a minimum-degree
-ordering: best for the rest. `direct_solver` chooses.
+ordering: best for the rest. `direct_solver` chooses. Every solution is checked against its equation.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -17,96 +19,76 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from hodsim.solve.newton import Factorisation
 
-WIDEST_BAND = 400  # above it a banded factor costs more than a sparse one, measured on boxes of 1500 to 15000 unknowns
+WIDEST_BAND = 300  # about where Banded and Sparse take equal times, measured on boxes of 1500 to 15000 unknowns
+LARGEST_DEFECT = 1e-3  # |A x - b| / |b| above it says that rounding has taken over: a condition number beyond 1e12
 
 
 class DirectSolver(Protocol):
     """Factorises matrices on the one pattern it was made for."""
 
     def factor(self, data: np.ndarray) -> Factorisation:
-        """Factorise the matrix with CSR values data (nnz,) on the pattern.
+        """Factorise the matrix with CSR values data (nnz,) on the pattern; its solve takes (n,) or (n, k).
 
-        Raises numpy.linalg.LinAlgError when it is singular or not finite."""
+        Raises numpy.linalg.LinAlgError, here or from solve, when the matrix is singular or not finite."""
         ...
 
 
-def direct_solver(pattern: csr_matrix) -> DirectSolver:
-    """The solver that suits a symmetric pattern (n, n) with sorted indices; its values do not matter."""
-    banded = Banded(pattern)
+def direct_solver(pattern: csr_matrix, *, order: np.ndarray | None = None) -> DirectSolver:
+    """The solver that suits a symmetric pattern (n, n) with sorted indices; its values do not matter.
+
+    order (n,) is a numbering that may give a narrow band, e.g. along the axis of a body; it is taken if it is the narrowest."""
+    banded = Banded(pattern, order=order)
     return banded if banded.bandwidth <= WIDEST_BAND else Sparse(pattern)
 
 
 class Banded:
     """Banded Cholesky, or LU where the matrix is indefinite."""
 
-    def __init__(self, pattern: csr_matrix):
-        self._order = reverse_cuthill_mckee(csr_matrix(pattern), symmetric_mode=True)
-        place = np.argsort(self._order)
-        rows = place[np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))]
-        columns = place[pattern.indices]
-        self.bandwidth = int((rows - columns).max(initial=0))
+    def __init__(self, pattern: csr_matrix, *, order: np.ndarray | None = None):
+        orders = [reverse_cuthill_mckee(pattern, symmetric_mode=True)] + ([] if order is None else [order])
+        self._order = min(orders, key=lambda candidate: _bandwidth(*_renumbered(pattern, candidate)))
+        rows, columns = _renumbered(pattern, self._order)
+        self.bandwidth = _bandwidth(rows, columns)
+        self._pattern, self._rows, self._columns = pattern, rows, columns
         self._lower = np.flatnonzero(rows >= columns)
-        self._rows, self._columns = rows, columns
         # LAPACK's lower band in Fortran order: column j holds rows j .. j + bandwidth
         self._target = (columns * (self.bandwidth + 1) + rows - columns)[self._lower]
-        self._shape = (pattern.shape[0], self.bandwidth + 1)
 
     def factor(self, data: np.ndarray) -> Factorisation:
-        band = np.zeros(self._shape)
+        band = np.zeros((self._pattern.shape[0], self.bandwidth + 1))
         band.ravel()[self._target] = data[self._lower]
         factor, info = lapack.dpbtrf(band.T, lower=True, overwrite_ab=True)
-        if info == 0 and np.isfinite(factor[0]).all():
-            return _BandedCholesky(factor, self._order)
-        return self._factor_indefinite(data)
+        if info != 0:
+            return self._factor_indefinite(data)
+        return _Factor(self._pattern, data, lambda rhs: lapack.dpbtrs(factor, rhs, lower=True, overwrite_b=True)[0], self._order)
 
     def _factor_indefinite(self, data: np.ndarray) -> Factorisation:
         width = self.bandwidth
-        band = np.zeros((3 * width + 1, self._shape[0]), order="F")
+        band = np.zeros((3 * width + 1, self._pattern.shape[0]), order="F")
         band[2 * width + self._rows - self._columns, self._columns] = data
         factor, pivots, info = lapack.dgbtrf(band, width, width, overwrite_ab=True)
-        _check(info == 0 and np.isfinite(factor[2 * width]).all(), self._shape[0], data)
-        return _BandedLU(factor, pivots, width, self._order)
-
-
-class _BandedCholesky:
-    def __init__(self, factor: np.ndarray, order: np.ndarray):
-        self._factor, self._order = factor, order
-
-    def solve(self, rhs: np.ndarray) -> np.ndarray:
-        ordered, _ = lapack.dpbtrs(self._factor, rhs[self._order], lower=True, overwrite_b=True)
-        return _scatter(self._order, ordered, rhs)
-
-
-class _BandedLU:
-    def __init__(self, factor: np.ndarray, pivots: np.ndarray, width: int, order: np.ndarray):
-        self._factor, self._pivots, self._width, self._order = factor, pivots, width, order
-
-    def solve(self, rhs: np.ndarray) -> np.ndarray:
-        ordered, _ = lapack.dgbtrs(self._factor, self._width, self._width, rhs[self._order], self._pivots)
-        return _scatter(self._order, ordered, rhs)
-
-
-def _scatter(order: np.ndarray, ordered: np.ndarray, rhs: np.ndarray) -> np.ndarray:
-    solution = np.empty(rhs.shape)
-    solution[order] = ordered.reshape(rhs.shape)
-    return solution
+        if info != 0:
+            raise _failure(data)
+        return _Factor(self._pattern, data, lambda rhs: lapack.dgbtrs(factor, width, width, rhs, pivots)[0], self._order)
 
 
 class Sparse:
-    """L D L^T with pivots of either sign, by QDLDL. Each factorisation replaces the one before: solve with the newest only."""
+    """L D L^T with pivots of either sign. A factorisation replaces the one before: only the newest can solve."""
 
     def __init__(self, pattern: csr_matrix):
+        self._pattern = pattern
         rows = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))
         # row i of the lower CSR triangle is column i of the upper CSC triangle
         self._lower = np.flatnonzero(pattern.indices <= rows)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[self._lower], minlength=pattern.shape[0]))])
         self._upper = csc_matrix((np.zeros(len(self._lower)), pattern.indices[self._lower], indptr), pattern.shape)
         self._solver: qdldl.Solver | None = None
+        self._order = np.arange(pattern.shape[0])
 
     def factor(self, data: np.ndarray) -> Factorisation:
+        if not np.isfinite(data).all():
+            raise _failure(data)
         self._upper.data[:] = data[self._lower]
-        n = self._upper.shape[0]
-        _check(bool(np.isfinite(self._upper.data).all()), n, data)
         try:
             if self._solver is None:
                 self._solver = qdldl.Solver(self._upper, upper=True)
@@ -114,21 +96,41 @@ class Sparse:
                 self._solver.update(self._upper, upper=True)
         except RuntimeError:
             self._solver = None
-            _check(False, n, data)
-        return _SparseFactor(self._solver)
+            raise _failure(data) from None
+        return _Factor(self._pattern, data, self._solve, self._order)
 
-
-class _SparseFactor:
-    def __init__(self, solver: qdldl.Solver):
-        self._solver = solver
-
-    def solve(self, rhs: np.ndarray) -> np.ndarray:
+    def _solve(self, rhs: np.ndarray) -> np.ndarray:
         if rhs.ndim == 1:
             return self._solver.solve(rhs)
         return np.stack([self._solver.solve(column) for column in rhs.T], axis=1)
 
 
-def _check(sound: bool, n: int, data: np.ndarray) -> None:
-    if not sound:
-        fault = "is singular" if np.isfinite(data).all() else "holds values that are not finite"
-        raise np.linalg.LinAlgError(f"the sparse {n} x {n} matrix {fault}; expected a regular one (is the body held, the state sound?)")
+class _Factor:
+    """A factorised matrix; solve works on unknowns in the given order."""
+
+    def __init__(self, pattern: csr_matrix, data: np.ndarray, solve: Callable[[np.ndarray], np.ndarray], order: np.ndarray):
+        self._matrix = copy.copy(pattern)
+        self._matrix.data = data
+        self._solve, self._order = solve, order
+
+    def solve(self, rhs: np.ndarray) -> np.ndarray:
+        solution = np.empty(rhs.shape)
+        solution[self._order] = self._solve(rhs[self._order]).reshape(rhs.shape)
+        if not np.linalg.norm(self._matrix @ solution - rhs) <= LARGEST_DEFECT * np.linalg.norm(rhs):
+            raise _failure(self._matrix.data)
+        return solution
+
+
+def _failure(data: np.ndarray) -> np.linalg.LinAlgError:
+    fault = "is singular" if np.isfinite(data).all() else "holds values that are not finite"
+    return np.linalg.LinAlgError(f"the sparse matrix {fault}; expected a regular one: is the body held, and is its state sound?")
+
+
+def _renumbered(pattern: csr_matrix, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the entries when unknown order[i] gets the number i."""
+    place = np.argsort(order)
+    return place[np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))], place[pattern.indices]
+
+
+def _bandwidth(rows: np.ndarray, columns: np.ndarray) -> int:
+    return int((rows - columns).max(initial=0))
