@@ -30,7 +30,7 @@ $(VENV)/installed: pyproject.toml install.py $(if $(TORCH),always)
 
 $(VENV)/installed-%: pyproject.toml install.py $(if $(TORCH),always)
 	$(PYTHON) install.py --extra $*
-	@touch $@ $(VENV)/installed
+	@touch $@ $(VENV)/installed $(if $(filter dev,$*),$(VENV)/installed-test)
 
 always:
 
