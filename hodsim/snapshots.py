@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
+from threadpoolctl import threadpool_limits
 
 from hodsim.checks import positive
 from hodsim.dynamics import Scheme, backward_euler, simulate
@@ -99,7 +100,7 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
     """Load shapes for a body that is held at one end: `tip` (d, 3), `body` (d, 3) and `twist` (d, 1), scaled to the body itself.
 
     The tip is the slice of vertices farthest from the pinned ones. At amplitude one a force across the axis deflects the *linear*
-    model by reach times the length, and a twist turns its tip by `twist` radians.
+    model by reach times the length, and the twist, a couple spread over the body, turns its tip by `twist` radians.
     """
     vertices, mask = full.mesh.vertices, np.zeros(len(full.mesh.vertices), bool)
     root = vertices[full.pinned].mean(axis=0)
@@ -131,7 +132,7 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
     return {
         "tip": scaled(everywhere * mask[:, None, None], deflection, reach * length),
         "body": scaled(everywhere, deflection, reach * length),
-        "twist": scaled((arm * mask[:, None])[:, :, None], rotation, twist),
+        "twist": scaled((arm * full.vertex_mass[:, None])[:, :, None], rotation, twist),
     }
 
 
@@ -315,9 +316,10 @@ def _run(full: FullModel, jobs: Sequence[tuple], workers: int) -> Iterator[None]
 
 
 def _adopt(full: FullModel) -> None:
-    """Give a worker process its model once, not once a case."""
+    """Give a worker process its model once, not once a case, and one thread: the workers share out the cores among themselves."""
     global _adopted
     _adopted = full
+    threadpool_limits(1)
 
 
 def _run_adopted(*job) -> None:
