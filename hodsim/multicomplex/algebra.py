@@ -60,12 +60,26 @@ def _follow(layout: Layout, steps: Sequence[Step], values: dict, blocks: list[Te
             if begun and term.left == 0:
                 continue
             a, b = values[step.level + 1, term.left], blocks[term.right]
+            if begun and term.gathers and layout.axes[step.part] == 2 and a.shape[layout.lane_axes - 1] == b.shape[layout.lane_axes - 1]:
+                _add_pairs(layout, total, a, b, term)
+                continue
             if term.gathers:
                 a, b = _operands(layout, step.part, term, a, b)
             total = _accumulate(layout, step.part, term, total, a, b)
         values[step.level, step.part] = total
         if step.level == 0:
             parts[step.part] = total
+
+
+def _add_pairs(layout: Layout, total: Tensor, a: Tensor, b: Tensor, term: Term) -> None:
+    """total_(i, j) += coefficient a_i b_j (or a_j b_i) for the pairs i <= j of axes, one run of pairs for each i: no lanes are copied."""
+    axis, n, start = layout.lane_axes - 1, layout.n_axes, 0
+    if term.left_gather == (1,):
+        a, b = b, a
+    for i in range(n):
+        run = total.narrow(axis, start, n - i)
+        run.addcmul_(a.narrow(axis, i, 1), b.narrow(axis, i, n - i), value=term.coefficient)
+        start += n - i
 
 
 def _operands(layout: Layout, part: int, term: Term, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +90,7 @@ def _operands(layout: Layout, part: int, term: Term, left: Tensor, right: Tensor
 def _gathered(layout: Layout, part: int, operand: Tensor, kept: Gather) -> Tensor:
     if kept is None:
         return operand
-    return operand.index_select(layout.lane_axes - 1, gathering(layout.n_axes, layout.axes[part], kept, str(operand.device)))
+    return operand.index_select(layout.lane_axes - 1, gathering(layout.n_axes, layout.axes[part], kept, operand.device))
 
 
 def _accumulate(layout: Layout, part: int, term: Term, total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:

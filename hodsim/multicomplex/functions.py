@@ -406,13 +406,15 @@ def selu(x: Tensor, order: int) -> list[Tensor]:
 
 def exponential_piece(x: Tensor, order: int, alpha: float, scale: float, rate: float) -> list[Tensor]:
     """scale x for x > 0, scale alpha (exp(rate x) - 1) below."""
-    negative = x.clamp(max=0)
-    tower = [scale * torch.where(x > 0, x, alpha * (rate * negative).expm1())]
-    if order:
-        positive, bump = x > 0, (scale * alpha) * (rate * negative).exp()
-        tower.append(torch.where(positive, scale, rate * bump))
-        tower += [torch.where(positive, 0.0, rate**k * bump) for k in range(2, order + 1)]
-    return tower
+    value = torch.ops.aten.elu(x, alpha, scale, rate)
+    if order == 0:
+        return [value]
+    positive, bump = x > 0, torch.exp(x.clamp(max=0) * rate)
+    factor = scale * alpha
+    tower = [value, torch.where(positive, scale, bump * (factor * rate))]
+    if order > 1:
+        tower.append(torch.where(positive, 0.0, bump * (factor * rate**2)))
+    return tower + [tower[2] * rate ** (k - 2) if rate != 1 else tower[2] for k in range(3, order + 1)]
 
 
 def _pow(base, exponent):

@@ -4,14 +4,16 @@
 
 and for a product y = z w: A_z^T diag(lambda_m) A_w and its transpose. Every linear step drops out, so the graph may be any.
 N + M rows go through the network where pairs of inputs need N (N + 1) / 2; the sum itself is one product for each block of rows of D^2 f.
+Where x enters by one layer W alone that is narrower than x, the sum is taken over that layer's outputs: D^2 f = W^T (..) W.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hodsim.multicomplex.layout import Axes
+from hodsim.multicomplex.layout import Unit, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.perturbation import Function, call, seed
 from hodsim.multicomplex.reverse import Step, pull_back
@@ -19,9 +21,12 @@ from hodsim.multicomplex.reverse import Step, pull_back
 
 def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     """D^2 f(x), (*B, M, N, N), for x (*B, N); None where a nonlinear step is neither elementwise nor a plain product."""
+    entrance = _narrow_entrance(f, x)
+    n = x.shape[-1] if entrance is None else len(entrance)
     tape: list[Step] = []
-    out = call(f, seed(x, (Axes(),), tape=tape))
-    curved = [step for step in tape if step.op is not None and all(z.degree for z in step.inputs)]
+    plan = layout((Unit(0, (), n, True),))
+    out = call(f, Multicomplex(x.unsqueeze(0), plan, 1, seeded=True, tape=tape))
+    curved = [step for step in tape if step.curved and all(z.degree for z in step.inputs)]
     batch = x.shape[:-1]
     if any((len(step.inputs) > 1 and step.op is not torch.mul) or step.output.shape[: len(batch)] != batch for step in curved):
         return None
@@ -32,19 +37,31 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
         if u is None:
             continue
         weight, shape = u.rows[0], step.output.shape
-        seconds = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
-        if len(seconds) == 1:
-            squares.append((_units(weight * step.op(step.inputs[0].real, 2)[2], batch), _units(seconds[0], batch)))
+        lanes = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
+        if len(lanes) == 1:
+            squares.append((_units(weight * step.op(step.inputs[0].real, 2)[2], batch), _units(lanes[0], batch)))
         else:
-            products.append((_units(weight, batch), *(_units(a, batch) for a in seconds)))
-    n, m = x.shape[-1], out.shape[-1]
-    total = x.new_zeros((*batch, m, n, n))
+            products.append((_units(weight, batch), *(_units(a, batch) for a in lanes)))
+    total = x.new_zeros((*batch, out.shape[-1], n, n))
     if squares:
         total = _symmetric_sum(torch.cat([w for w, _ in squares], -1), torch.cat([a for _, a in squares], -1))
     for weight, left, right in products:
         cross = (weight.unsqueeze(-2) * left.unsqueeze(-3)) @ right.mT.unsqueeze(-3)
         total = total + cross + cross.mT
-    return total
+    return total if entrance is None else _congruence(total, entrance)
+
+
+def _narrow_entrance(f: Function, x: Tensor) -> Tensor | None:
+    """The matrix W (n, N), n < N, of the linear layer by which alone x enters f, if there is one."""
+    tape: list[Step] = []
+    z = seed(x, (), tape=tape)
+    call(f, z)
+    users = [step for step in tape if any(used.rows is z.rows for used in step.inputs)]
+    if len(users) != 1 or users[0].op is not F.linear or users[0].output.shape[-1] >= x.shape[-1]:
+        return None
+    n = users[0].output.shape[-1]
+    eye = torch.eye(n, dtype=x.dtype, device=x.device).view(1, n, *(1,) * (x.dim() - 1), n)
+    return users[0].pull(Multicomplex(eye, z.layout, 0), z)[0].rows.reshape(n, x.shape[-1])
 
 
 def output_axes(out: Multicomplex) -> Multicomplex:
@@ -60,15 +77,37 @@ def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
-    """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N): block rows j >= i, then the mirror image."""
-    *batch, n, _ = a.shape
-    m = weight.shape[-2]
+    """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N), for blocks of rows i and all j from there on."""
+    n, m = a.shape[-2], weight.shape[-2]
     block = max(8, min(n, 1024 // m), n // 20)
-    total = a.new_empty((*batch, m, n, n))
-    for i in range(0, n, block):
-        rows = slice(i, i + block)
-        scaled = weight.unsqueeze(-2) * a[..., rows, :].unsqueeze(-3)                    # (*batch, M, block, units)
-        value = (scaled.flatten(-3, -2) @ a[..., i:, :].mT).unflatten(-2, scaled.shape[-3:-1])
-        total[..., rows, i:] = value
-        total[..., i:, rows] = value.mT
+
+    def rows(start: int, end: int) -> Tensor:
+        scaled = weight.unsqueeze(-2) * a[..., start:end, :].unsqueeze(-3)               # (*batch, M, block, units)
+        return (scaled.flatten(-3, -2) @ a[..., start:, :].mT).unflatten(-2, scaled.shape[-3:-1])
+
+    return _mirrored([rows(i, min(i + block, n)) for i in range(0, n, block)], n)
+
+
+def _congruence(inner: Tensor, w: Tensor) -> Tensor:
+    """W^T H W for symmetric H (*batch, M, n, n) and W (n, N), by blocks of rows and all columns from there on."""
+    half, n = inner @ w, w.shape[1]                                  # (*batch, M, n, N)
+    block = max(16, n // 8)
+    return _mirrored([w[:, i : i + block].T @ half[..., i:] for i in range(0, n, block)], n)
+
+
+def _mirrored(blocks: list[Tensor], n: int) -> Tensor:
+    """The symmetric matrix whose block rows, from the diagonal on, are given."""
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and blocks[0].requires_grad):
+        starts = [n - block.shape[-1] for block in blocks]
+        ends = [*starts[1:], n]
+        full = []
+        for k, block in enumerate(blocks):
+            left = [blocks[j][..., starts[k] - starts[j] : ends[k] - starts[j]].mT for j in range(k)]
+            full.append(torch.cat([*left, block], -1))
+        return torch.cat(full, -2)
+    total = blocks[0].new_empty((*blocks[0].shape[:-2], n, n))
+    for block in blocks:
+        start, end = n - block.shape[-1], n - block.shape[-1] + block.shape[-2]
+        total[..., start:end, start:] = block
+        total[..., start:, start:end] = block.mT
     return total

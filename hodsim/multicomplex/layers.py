@@ -72,12 +72,15 @@ def affine(z, weight, bias=None):
     else:
         rows = F.linear(z.rows, weight)
         if z.seeded:                                                 # W e_k is a column: no product with the identity
-            n, m = weight.shape[1], weight.shape[0]
-            columns = weight.T.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
+            m, n = weight.shape
+            columns = weight.T
+            if z.layout.n_axes not in (0, n):                        # axes of the layer's outputs (hessian.py)
+                columns, n = torch.eye(m, dtype=weight.dtype, device=weight.device), m
+            columns = columns.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
             rows = torch.cat([rows, *[columns] * ((z.layout.stored[1] - len(z.rows)) // n)])
         out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
         if z.tape is not None:
-            z.note(out, lambda u, z: (F.linear(u, weight.T),))
+            z.note(out, lambda u, z: (F.linear(u, weight.T),), op=F.linear)
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):

@@ -229,10 +229,22 @@ def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term
     return _product(key, left_degree, right_degree)
 
 
-@torch.compiler.assume_constant_result
-def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: str) -> Tensor:
+def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: torch.device) -> Tensor:
     """Lanes of a part with fewer of the N axes for those of one with d, `kept` of its sorted axes; None: sorted lanes for all N^d."""
-    return _gathering(n, d, kept, device)
+    if not torch.compiler.is_compiling():
+        return _gathering(n, d, kept, str(device))
+    if d == 2 and kept is None:                                      # a graph computes them: rank of i <= j is i (2n - i - 1) / 2 + j
+        axis = torch.arange(n, device=device)
+        low, high = torch.minimum(axis[:, None], axis), torch.maximum(axis[:, None], axis)
+        return (low * (2 * n - low - 1) // 2 + high).flatten()
+    if d == 2:
+        return torch.triu_indices(n, n, device=device)[kept[0]]
+    return torch.tensor(_listed(n, d, kept), device=device)
+
+
+@torch.compiler.assume_constant_result
+def _listed(n: int, d: int, kept: tuple[int, ...] | None) -> list[int]:
+    return _gathering(n, d, kept, "cpu").tolist()
 
 
 @lru_cache(maxsize=1024)

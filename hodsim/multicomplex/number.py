@@ -45,7 +45,7 @@ class Multicomplex:
         among the directions of the part (at h > 0: of all directions); independent `Axes` come last, one lane axis for each.
         Raises KeyError for a part that is not held."""
         layout = self.layout
-        index = find(layout.key, units)
+        index = find(layout.key, tuple([u for u in units]))                 # noqa: C416  (torch.compile mistakes a range here)
         z = self.stored()
         lanes = layout.lanes[index]
         if layout.degrees[index] > z.degree:
@@ -55,7 +55,7 @@ class Multicomplex:
             value = value.unflatten(0, lanes) if len(lanes) > 1 else value
         d, axis = layout.axes[index], layout.lane_axes - 1
         if d > 1 and index != layout.top:                            # sorted lanes of independent axes to all N^d
-            value = value.index_select(axis, gathering(layout.n_axes, d, None, str(value.device)))
+            value = value.index_select(axis, gathering(layout.n_axes, d, None, value.device))
         kept = layout.visible[index]
         return value.reshape((*kept, *z.shape))
 

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from hodsim.multicomplex.number import Multicomplex
 
 
 class Step(NamedTuple):
-    """One step of a pass: output = function of inputs. op: the derivative tower or the bilinear op of a nonlinear step, None of a linear."""
+    """One step of a pass: output = function of inputs. op: the derivative tower, the bilinear op, F.linear, or None of other linear ones."""
 
     inputs: tuple[Multicomplex, ...]
     output: Multicomplex
     pull: Callable[..., tuple]         # (adjoint of the output, *inputs) -> adjoints of the inputs
     op: Callable | None
+
+    @property
+    def curved(self) -> bool:
+        return self.op is not None and self.op is not F.linear
 
 
 def pull_back(tape: list[Step], output: Multicomplex, adjoint: Multicomplex, *, degree: int | None = None) -> dict[int, Multicomplex]:

@@ -43,7 +43,10 @@ def rule(*functions: Callable) -> Callable[[Callable], Callable]:
 def elementwise(tower: Callable) -> Callable:
     """The rule of an elementwise function given by (x, order, **parameters) -> [f(x), f'(x), .., f^(order)(x)]."""
 
+    count = len(inspect.signature(tower).parameters) - 2
+
     def handler(z, *args, inplace: bool = False, **kwargs):
+        args, inplace = args[:count], inplace or any(args[count:])   # torch passes inplace after the parameters
         result = z.compose(partial(_call, tower, args, kwargs) if args or kwargs else tower)
         return z.assign(result) if inplace else result
 
