@@ -1,17 +1,19 @@
-"""What several tests share: devices, and a thread count that keeps small problems fast on machines with many cores."""
+"""What several tests share: devices, and a thread count that suits small problems."""
 
 import os
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads():
-    """Two threads are enough for the sizes of the tests; sixty-four would spend the time on waiting for each other."""
+    """At the sizes of the tests, many threads would spend the time on waiting for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(min(2, os.cpu_count() or 1))
-    yield
+    with threadpool_limits(1, user_api="blas"):
+        yield
     torch.set_num_threads(before)
 
 
