@@ -1,4 +1,4 @@
-"""What several tests share: devices, and a thread count that suits small problems."""
+"""What all tests share: a thread count that suits small problems."""
 
 import os
 
@@ -15,11 +15,3 @@ def few_threads():
     with threadpool_limits(1, user_api="blas"):
         yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request) -> torch.device:
-    """Every device that a test should hold on; cuda is skipped, with its reason, where there is none."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device on this machine")
-    return torch.device(request.param)

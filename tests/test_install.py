@@ -42,7 +42,7 @@ def test_it_parses_on_python_3_6_so_that_it_can_refuse_it(install):
 @pytest.mark.parametrize(
     ("script", "build"),
     [
-        ("echo 'GPU 0: NVIDIA H100 (UUID: ...)'", "cuda"),
+        ("echo 'GPU 0: NVIDIA (UUID: ...)'", "cuda"),
         ("echo 'No devices were found'", "cpu"),
         ("echo 'couldn't communicate with the NVIDIA driver'; exit 9", "cpu"),
     ],
