@@ -41,6 +41,11 @@ class State:
 class SecondOrderSystem(Protocol):
     """What can be stepped. force is in the system's own coordinates: nodal forces (d,) or their projection W^T f (m,)."""
 
+    @property
+    def rounding_force(self) -> float:
+        """The norm below which a residual is nothing but rounding: where a body at rest without load ends."""
+        ...
+
     def residual(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray: ...
 
     def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Factorisation:
@@ -106,7 +111,7 @@ def step(
 ) -> State:
     """The state one time step dt [s] later, under a force that acts at the end of the step.
 
-    The solve ends when the residual is tolerance times that of the first guess q_n + dt v_n, or a correction no more than rounding.
+    The solve ends when the residual is tolerance times that of the first guess q_n + dt v_n, or it or a correction is no more than rounding.
     Raises ConvergenceError naming the step (its index), its time, dt and the history of residual norms.
     """
     rates = scheme(state, dt)
@@ -117,10 +122,11 @@ def step(
     def tangent(q: np.ndarray) -> Factorisation:
         return system.tangent(q, rates.velocity(q), rates.acceleration(q), rates.s1, rates.s2, force)
 
-    return solve_step(state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
+    return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
 
 
 def solve_step(
+    system: SecondOrderSystem,
     state: State,
     dt: float,
     rates: Rates,
@@ -136,7 +142,7 @@ def solve_step(
         residual,
         tangent,
         state.q + dt * state.v,
-        tolerance=lambda first: tolerance * first,
+        tolerance=lambda first: max(tolerance * first, system.rounding_force),
         max_iterations=max_iterations,
     )
     time = state.time + dt

@@ -19,6 +19,7 @@ class Oscillator:
     omega: float = 2.0
     zeta: float = 0.0
     epsilon: float = 0.0
+    rounding_force: float = 1e-15
 
     def residual(self, q, v, a, force):
         return a + 2 * self.zeta * self.omega * v + self.omega**2 * q + self.epsilon * q**3 - force

@@ -84,6 +84,7 @@ class FullModel:
         self.mass.eliminate_zeros()
         self._mass_data = _data_on(self.pattern, self.mass)
         self.rest_stiffness = self.stiffness(np.zeros(self.n_dofs))
+        self._rounding_force = 16 * np.finfo(float).eps * float(np.linalg.norm(self.rest_stiffness.data)) * self.mesh.edge_length
         self.damping_matrix = None
         if self.damping:
             self._damping_data = self.damping.mass * self._mass_data + self.damping.stiffness * self.rest_stiffness.data
@@ -144,6 +145,11 @@ class FullModel:
         if self.damping_matrix is not None:
             data += s1 * self._damping_data
         return self.direct_solver.factor(data)
+
+    @property
+    def rounding_force(self) -> float:
+        """Norm [N] below which a residual is rounding: that of the forces of displacements in the last digits of an edge."""
+        return self._rounding_force
 
     def kinetic_energy(self, v: np.ndarray) -> float:
         """v . M v / 2 [J] for velocities v (d,) [m/s]."""

@@ -47,7 +47,14 @@ class ReducedModel:
         self.mass = W.T @ (full.mass @ W)  # (m, m)
         damping = full.damping_matrix
         self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
+        rest = self.features.motion(*np.zeros((2, subspace.dim)))
+        self._rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
+
+    @property
+    def rounding_force(self) -> float:
+        """The full model's, seen through the Jacobian of the rest shape."""
+        return self._rounding_force
 
     def generalized_force(self, force: np.ndarray | Load) -> np.ndarray | Load:
         """W^T f (m,) of nodal forces f (d,) [N], or the same of a load that varies in time."""

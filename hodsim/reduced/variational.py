@@ -48,4 +48,4 @@ def variational_step(
         return Dense(curvature + Dg.T @ (inertia + damping) @ Dg + elasticity.stiffness(motion.value, Dg))
 
     rates = backward_euler(state, dt)
-    return solve_step(state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
+    return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)
