@@ -29,7 +29,7 @@ def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, 
     tape: list[Step] = []
     z = seed(x, directions, h=h, tape=tape)
     out = call(f, z)
-    w = w.expand(*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape)
+    w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
     adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))
     if adjoint is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.number import Multicomplex, aligned
 from hodsim.multicomplex.reverse import pull_linear
 from hodsim.multicomplex.rules import linear, rule
 
@@ -102,16 +102,10 @@ def matmul(z, w):
         if z.ndim == 1 and w.dim() > 1:
             return z.map(lambda rows: torch.matmul(rows.unsqueeze(1), w).squeeze(1) if w.dim() == 2 else
                          torch.matmul(rows.view(len(rows), *(1,) * (w.dim() - 1), -1), w).squeeze(-2))
-        return z.map(lambda rows: torch.matmul(_batched(rows, w.dim()), w))
+        return z.map(lambda rows: torch.matmul(aligned(rows, w.dim()), w))
     if w.ndim == 1:
         return w.map(lambda rows: torch.matmul(rows, z.mT) if z.dim() == 2 else torch.vmap(lambda part: torch.matmul(z, part))(rows))
-    return w.map(lambda rows: torch.matmul(z, _batched(rows, z.dim())))
-
-
-def _batched(rows: Tensor, ndim: int) -> Tensor:
-    """Rows whose parts have at least ndim dimensions (leading ones of length one)."""
-    missing = ndim + 1 - rows.dim()
-    return rows if missing <= 0 else rows.view(len(rows), *(1,) * missing, *rows.shape[1:])
+    return w.map(lambda rows: torch.matmul(z, aligned(rows, z.dim())))
 
 
 @rule(torch.addmm)
@@ -147,7 +141,7 @@ def einsum(equation, *operands):
         ndim = max(c for c, term in zip(counts, terms, strict=True) if "..." in term)
         operands = [_ellipsis(operand, term, ndim) for operand, term in zip(operands, terms, strict=True)]
     else:
-        terms = [f"...{term}" for term in terms]
+        terms = [f"...{term}" if k in places else term for k, term in enumerate(terms)]
         output = "..." + output
     z, w = operands[places[0]], operands[places[1]]
 
@@ -161,12 +155,11 @@ def einsum(equation, *operands):
 
 def _ellipsis(operand, term: str, ndim: int):
     """Give an operand exactly ndim dimensions for its leading ellipsis."""
-    missing = ndim + len(term.replace("...", "")) - operand.ndim if term.startswith("...") else 0
     if not term.startswith("..."):
+        if not isinstance(operand, Multicomplex) and "..." not in term:
+            return operand
         raise NotImplementedError(f"einsum term {term!r} with two perturbed operands; expected its ellipsis in front")
-    if isinstance(operand, Multicomplex):
-        return operand.map(lambda rows: _batched(rows, operand.ndim + missing))
-    return operand
+    return operand.map(lambda rows: aligned(rows, ndim + len(term) - 3)) if isinstance(operand, Multicomplex) else operand
 
 
 # -- convolution and pooling: lanes join the batch ---------------------------------------------------------------------------
@@ -232,8 +225,6 @@ for function, dims in ((F.avg_pool1d, 3), (F.avg_pool2d, 4), (F.avg_pool3d, 5),
 def interpolate(input, *args, **kwargs):
     return _over_images(input, input.ndim, F.interpolate, *args, **kwargs)
 
-
-interpolate.keywords = None
 
 
 def select(z: Multicomplex, indices: Tensor, dims: int) -> Multicomplex:
@@ -343,7 +334,7 @@ def squeeze(input, dim=None):
 @rule(Tensor.expand)
 def expand(input, *sizes):
     sizes = _sizes(sizes)
-    return input.map(lambda rows: _batched(rows, len(sizes)).expand(-1, *sizes))
+    return input.map(lambda rows: aligned(rows, len(sizes)).expand(-1, *sizes))
 
 
 @rule(torch.broadcast_to)
@@ -359,7 +350,7 @@ def expand_as(input, other):
 @rule(Tensor.repeat)
 def repeat(input, *sizes):
     sizes = _sizes(sizes)
-    return input.map(lambda rows: _batched(rows, len(sizes)).repeat(1, *sizes))
+    return input.map(lambda rows: aligned(rows, len(sizes)).repeat(1, *sizes))
 
 
 @rule(torch.cat, torch.concat, torch.concatenate)
@@ -448,10 +439,15 @@ def _padded(rows: Tensor, widths, mode: str) -> Tensor:
     return F.pad(rows, widths) if mode == "constant" else torch.vmap(lambda part: F.pad(part, widths, mode))(rows)
 
 
-for function in (torch.roll, torch.flip, torch.movedim, torch.diagonal, torch.tril, torch.triu, torch.cumsum, torch.repeat_interleave,
-                 torch.gather, torch.take_along_dim, torch.masked_fill, torch.trace, torch.diag_embed, torch.rot90,
+for function in (torch.roll, torch.movedim, torch.diagonal, torch.tril, torch.triu, torch.cumsum, torch.repeat_interleave,
+                 torch.gather, torch.take_along_dim, torch.trace, torch.diag_embed, torch.rot90,
                  F.pixel_shuffle, F.pixel_unshuffle, F.unfold, F.fold, F.channel_shuffle):
     rule(function)(linear(function))
+
+
+@rule(torch.flip)
+def flip(input, *dims):
+    return input.map(lambda rows: rows.flip([_shift(d) for d in _sizes(dims)]))
 
 
 @rule(torch.masked_fill)

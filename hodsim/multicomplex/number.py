@@ -45,7 +45,7 @@ class Multicomplex:
         among the directions of the part (at h > 0: of all directions); independent `Axes` come last, one lane axis for each.
         Raises KeyError for a part that is not held."""
         layout = self.layout
-        index = find(layout.key, tuple([u for u in units]))                 # noqa: C416  (torch.compile mistakes a range here)
+        index = find(layout.key, units)
         z = self.stored()
         lanes = layout.lanes[index]
         if layout.degrees[index] > z.degree:
@@ -184,6 +184,20 @@ class Multicomplex:
     def __rmatmul__(self, other):
         return torch.matmul(other, self)
 
+    # comparisons look at the real part
+
+    def __lt__(self, other):
+        return self.real < _real(other)
+
+    def __le__(self, other):
+        return self.real <= _real(other)
+
+    def __gt__(self, other):
+        return self.real > _real(other)
+
+    def __ge__(self, other):
+        return self.real >= _real(other)
+
     # -- what torch code asks of a tensor ------------------------------------------------------------------------------------
 
     def __getitem__(self, index):
@@ -267,6 +281,10 @@ class Multicomplex:
 def _same_layout(z: Multicomplex, w: Multicomplex) -> None:
     if z.layout is not w.layout:
         raise ValueError(f"{z} and {w} come from different perturbations; expected numbers of one call of derivatives")
+
+
+def _real(other):
+    return other.real if isinstance(other, Multicomplex) else other
 
 
 def _tape(z: Multicomplex, w: Multicomplex) -> list[Step] | None:

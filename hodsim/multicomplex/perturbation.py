@@ -63,7 +63,7 @@ def _split(module: nn.Module, x: Tensor, directions: Sequence[Direction]) -> tup
 
 def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, collapse: bool = False) -> Tensor:
     """D^k f(x)[a_1, .., a_k], (*lanes, *B, M); see derivatives."""
-    return derivatives(f, x, *directions, h=h, collapse=collapse).part(*range(len(directions)))
+    return derivatives(f, x, *directions, h=h, collapse=collapse).part(*(number for number, _ in enumerate(directions)))
 
 
 def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,

@@ -72,9 +72,11 @@ def apply(function: Callable, args: tuple, kwargs: dict):
         raise NotImplementedError(_missing(function))
     if kwargs:
         known = _KEYWORDS[handler]
-        unknown = set() if known is None else kwargs.keys() - known
+        unknown = [] if known is None else [name for name, value in kwargs.items() if name not in known and value is not None]
         if unknown:
             raise NotImplementedError(f"the rule of {_name(function)} does not know {sorted(unknown)}; it knows {sorted(known or ())}")
+        if known is not None:
+            kwargs = {name: value for name, value in kwargs.items() if name in known}
     return handler(*args, **kwargs)
 
 
@@ -85,7 +87,8 @@ def _call(tower, args, kwargs, x, order):
 def _keywords(handler: Callable) -> frozenset[str] | None:
     if hasattr(handler, "keywords"):
         return handler.keywords
-    return frozenset(inspect.signature(handler).parameters)
+    parameters = inspect.signature(handler).parameters
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(parameters)
 
 
 def _missing(function: Callable) -> str:

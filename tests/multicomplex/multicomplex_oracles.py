@@ -27,6 +27,20 @@ def _directional(f, a: Tensor):
     return along
 
 
+def gradient(f, x: Tensor, w: Tensor) -> Tensor:
+    """The gradient by x of w . f(x), by autograd."""
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad((f(x) * w).sum(), x)[0]
+
+
+def central(f, x: Tensor, a: Tensor, step: float = 1e-5) -> Tensor:
+    """Df(x)[a] by a central difference; error about step^2 and eps / step.
+
+    Of first derivatives by autograd it gives second ones where torch's double backward is missing (flash attention) or, in torch 2.13,
+    wrong (layer, batch and instance norm)."""
+    return (f(x + step * a) - f(x - step * a)) / (2 * step)
+
+
 class Formula(nn.Module):
     """A module from a lambda: an activation written out, where torch's own backward is not differentiable often enough."""
 
