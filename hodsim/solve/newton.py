@@ -1,9 +1,11 @@
 """Newton's method with a line search: x <- x - g T(x)^-1 R(x), where T = dR/dx.
 
-The merit function is |R|^2 / 2, for which the Newton direction descends at the rate |R|^2 whenever T is exact, whatever T's
-inertia; the step length g is halved until Armijo's condition holds (Nocedal & Wright 2006, algorithm 11.4). A residual that is not
-finite (an inverted element, an overflow) counts as 'step too long'. Convergence being quadratic, a correction below sqrt(eps) |x| leaves
-nothing but rounding behind: it is the last.
+The step length g is halved until the step is monotone in the residual, |R(x')| <= (1 - g/4) |R(x)|, or in the natural sense of
+Deuflhard (Newton Methods for Nonlinear Problems, 2011, section 3.3): |T(x)^-1 R(x')| <= (1 - g/4) |T(x)^-1 R(x)|. The natural test
+does not depend on how equations are scaled, which matters where soft and stiff directions differ by orders of magnitude; it costs a
+solve with the factors at hand, and only where the residual alone does not decide. A residual that is not finite (an inverted element,
+an overflow) counts as 'step too long'. Convergence being quadratic, a correction below sqrt(eps) |x| leaves nothing but rounding behind:
+it is the last.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from typing import Protocol
 import numpy as np
 import scipy.linalg
 
-SUFFICIENT_DECREASE = 1e-4
 SHORTEST_STEP = 2.0**-20
 SQRT_EPSILON = 2.0**-26
 
@@ -92,10 +93,12 @@ def newton(
         if len(history) > max_iterations:
             return result(False, f"{max_iterations} Newton iterations did not reach {target:.2e}")
         try:
-            direction = tangent(x).solve(r)
+            factors = tangent(x)
+            direction = factors.solve(r)
         except np.linalg.LinAlgError as error:
             return result(False, str(error))
-        if np.linalg.norm(direction) <= SQRT_EPSILON * np.linalg.norm(x):
+        size = float(np.linalg.norm(direction))
+        if size <= SQRT_EPSILON * np.linalg.norm(x):
             x = x - direction
             history.append(float(np.linalg.norm(residual(x))))
             return result(True, "the correction is of the size of rounding")
@@ -103,12 +106,14 @@ def newton(
         while True:
             candidate = x - length * direction
             r = residual(candidate)
-            trial = float(np.linalg.norm(r))
-            if trial <= math.sqrt(1 - 2 * SUFFICIENT_DECREASE * length) * norm:
+            trial, factor = float(np.linalg.norm(r)), 1 - length / 4
+            if trial <= max(factor * norm, target) or (
+                math.isfinite(trial) and float(np.linalg.norm(factors.solve(r))) <= factor * size
+            ):
                 break
             length /= 2
             if length < SHORTEST_STEP:
-                return result(False, "the line search found no decrease of the residual")
+                return result(False, "the line search found no decrease")
         x, norm = candidate, trial
         history.append(norm)
     return result(True, "converged")
