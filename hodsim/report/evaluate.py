@@ -135,7 +135,7 @@ class _Runner:
     elasticity: str
     is_network: bool
     model: FullModel | ReducedModel
-    force: Callable[[Load], Load]
+    force: Callable[[Load], Load | np.ndarray]
     displacement: Callable[[State], np.ndarray]
     velocity: Callable[[State], np.ndarray]
     advance: Advance | None = None

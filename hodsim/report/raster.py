@@ -136,6 +136,7 @@ def _fill(points, triangles, normals, colour, key, fill, image, nearness):
         area = (c[0] - a[0]) * (b[1] - a[1]) - (b[0] - a[0]) * (c[1] - a[1])  # positive when seen from outside: y runs down
         if not area > 0:
             continue
+        na, nb, nc = normals[t, 0], normals[t, 1], normals[t, 2]
         # heights of the triangle over its sides turn barycentric coordinates into distances from the sides [pixels]
         over_a = area / math.hypot(c[0] - b[0], c[1] - b[1])
         over_b = area / math.hypot(a[0] - c[0], a[1] - c[1])
@@ -152,14 +153,17 @@ def _fill(points, triangles, normals, colour, key, fill, image, nearness):
                 if near <= nearness[y, x]:
                     continue
                 nearness[y, x] = near
-                n = wa * normals[t, 0] + wb * normals[t, 1] + wc * normals[t, 2]
-                n /= math.sqrt(n[0] ** 2 + n[1] ** 2 + n[2] ** 2) + 1e-30
-                towards_key = max(0.0, n[0] * key[0] + n[1] * key[1] + n[2] * key[2])
-                towards_fill = max(0.0, n[0] * fill[0] + n[1] * fill[1] + n[2] * fill[2])
-                light = 0.62 + 0.14 * n[1] + 0.70 * towards_key + 0.30 * towards_fill
+                # written out by component: an array expression would be allocated for each pixel
+                nx = wa * na[0] + wb * nb[0] + wc * nc[0]
+                ny = wa * na[1] + wb * nb[1] + wc * nc[1]
+                nz = wa * na[2] + wb * nb[2] + wc * nc[2]
+                unit = 1 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-30)
+                towards_key = max(0.0, unit * (nx * key[0] + ny * key[1] + nz * key[2]))
+                towards_fill = max(0.0, unit * (nx * fill[0] + ny * fill[1] + nz * fill[2]))
+                light = 0.62 + 0.14 * unit * ny + 0.70 * towards_key + 0.30 * towards_fill
                 side = min(wa * over_a, wb * over_b, wc * over_c)
                 light *= 0.72 + 0.28 * min(1.0, max(0.0, side - 0.2))
-                glint = 0.10 * max(0.0, 2 * towards_key * n[2] - key[2]) ** 24  # Phong, the viewer along the third axis
+                glint = 0.10 * max(0.0, 2 * towards_key * unit * nz - key[2]) ** 24  # Phong, the viewer along the third axis
                 for i in range(3):
                     image[y, x, i] = min(1.0, light * colour[i] + glint)
 
