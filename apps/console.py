@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console(highlight=False)
 
@@ -40,3 +42,24 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"[bold red]hodsim:[/] {escape(text)}", soft_wrap=True)
+
+
+def comparison(summary: Mapping[str, Any]) -> None:
+    """The table of a report: one row a model."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("", "tip error", "median", "worst", "velocity", "energy", "ms per step", "iterations", "failed", "speed-up"):
+        table.add_column(column, justify="left" if not column else "right")
+    full = summary["full"]
+    table.add_row("full model", "", "", "", "", "", f"{full['ms_per_step']['p50']:.2f}", f"{full['newton_iterations']:.1f}", "", "")
+    for model in summary["models"]:
+        tip = model["tip_error"]
+        errors = [tip["mean"], tip["median"], tip["max"], model["velocity_error"], model["energy_error"]]
+        table.add_row(
+            model["name"],
+            *("-" if error is None else f"{100 * error:.1f} %" for error in errors),
+            f"{model['ms_per_step']['p50']:.2f}",
+            f"{model['newton_iterations']:.1f}",
+            str(model["failed_steps"]),
+            f"{model['speedup']:.1f}x",
+        )
+    console.print(table)

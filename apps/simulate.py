@@ -1,0 +1,86 @@
+"""`hodsim simulate`: move a model under a constant load, from the shell."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from hodsim import dynamics
+from hodsim.apps.console import progress_bar, say
+from hodsim.reduced import ReducedModel
+from hodsim.report import Body, Scene, animation, picture
+from hodsim.snapshots import bending_loads
+from hodsim.storage import write_atomically
+from hodsim.subspace import Model
+
+SCHEMES = {"backward-euler": dynamics.backward_euler, "bdf2": dynamics.bdf2, "newmark": dynamics.newmark}
+FRAMES_PER_SECOND = 50
+OUTPUTS = (".mp4", ".gif", ".png", ".csv")
+
+
+def simulate(
+    model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
+    output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png) or path of the tip (.csv).")],
+    tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
+    body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
+    twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
+    steps: Annotated[int, typer.Option(min=1)] = 200,
+    dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
+    scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES))] = "backward-euler",
+    compare: Annotated[bool, typer.Option(help="Run the full model beside it.")] = False,
+) -> None:
+    """Simulate a model under a load that is switched on at rest and kept, and save its motion.
+
+    Example: hodsim simulate out/beam/model.hod --tip 0 0 -0.8 --output out/swing.mp4
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join(SCHEMES)}")
+    if output.suffix not in OUTPUTS:
+        raise ValueError(f"output is {output}; expected a name that ends in one of {', '.join(OUTPUTS)}")
+    loaded = Model.load(model)
+    full, reduced = loaded.full, ReducedModel(loaded.full, loaded.subspace)
+    shapes = bending_loads(full)
+    force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
+    dt = loaded.notes["dt"] if dt is None else dt
+
+    def run(system, force: np.ndarray, label: str) -> list[dynamics.State]:
+        states, started = [], time.perf_counter()
+        with progress_bar(f"{label} (steps)") as update:
+            motion = dynamics.simulate(system, system.state(), dt, force=force, scheme=SCHEMES[scheme], steps=steps)
+            for number, state in enumerate(motion, 1):
+                states.append(state)
+                update(number, steps)
+        seconds, iterations = time.perf_counter() - started, np.mean([state.iterations for state in states])
+        say(f"{label}: {steps} steps of {dt} s, {1e3 * seconds / steps:.2f} ms and {iterations:.1f} Newton iterations a step")
+        return states
+
+    motions = {}
+    if compare:
+        motions["full model"] = [state.q for state in run(full, force, "full model")]
+    states = run(reduced, reduced.generalized_force(force), loaded.subspace.name)
+    motions[loaded.subspace.name] = [reduced.displacement(state) for state in states]
+    fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
+    say(f"saved {save(output, full.mesh, fields, dt)}")
+
+
+def save(output: Path, mesh, fields: dict[str, np.ndarray], dt: float) -> Path:
+    """Write displacement fields (steps, V, 3) as a film, a picture or the path of the vertex that moved farthest."""
+    times = dt * np.arange(1, 1 + len(next(iter(fields.values()))))
+    if output.suffix == ".csv":
+        tip = int(np.argmax(np.linalg.norm(next(iter(fields.values())), axis=2).max(axis=0)))
+        names = [f"{label} {axis}".replace(" ", "_") for label in fields for axis in "xyz"]
+        rows = np.column_stack([times, *(field[:, tip] for field in fields.values())])
+        lines = [f"time,{','.join(names)}"] + [",".join(f"{value:.9g}" for value in row) for row in rows]
+        return write_atomically(output, "\n".join(lines) + "\n")
+    stride = max(1, round(1 / (FRAMES_PER_SECOND * dt)))
+    colours = dict(zip(fields, ("#5f6b7a", "#0072b2") if len(fields) > 1 else ("#0072b2",), strict=True))
+    bodies = [Body(label, field[stride - 1 :: stride], colours[label]) for label, field in fields.items()]
+    scene = Scene(mesh.vertices, mesh.surface, bodies, times[stride - 1 :: stride])
+    if output.suffix == ".png":
+        return picture(output, scene)
+    with progress_bar("Drawing (frames)") as update:
+        return animation(output, scene, fps=1 / (stride * dt), progress=update)
