@@ -88,8 +88,8 @@ class TetMesh:
             if number != int(number) or number < 1:
                 raise ValueError(f"divisions along {axis} is {number}; expected a whole number of at least 1")
         counts = np.asarray(divisions, int)
-        lattice = np.indices(counts + 1).reshape(3, -1).T  # (V, 3)
-        cells = np.indices(counts).reshape(3, -1).T
+        lattice = np.indices(tuple(counts + 1)).reshape(3, -1).T  # (V, 3)
+        cells = np.indices(tuple(counts)).reshape(3, -1).T
         odd = cells.sum(axis=1) % 2 == 1
         corners = cells[:, None, None] + np.where(odd[:, None, None, None], MIRRORED_CELL, CELL)  # (C, 5, 4, 3)
         tetrahedra = np.ravel_multi_index(np.moveaxis(corners, -1, 0), tuple(counts + 1)).reshape(-1, 4)

@@ -1,22 +1,23 @@
 """Direct solvers for symmetric sparse matrices that share one pattern: the symbolic part is done once, a factorisation is numbers only.
 
-`Banded` renumbers for a narrow band and uses LAPACK's banded Cholesky factorisation, or banded LU where the matrix is not positive
-definite: best for slender bodies. `Sparse` is the L D L^T factorisation of QDLDL (Stellato et al. 2020) under a minimum-degree
-ordering: best for the rest. `direct_solver` chooses. Every solution is checked against its equation.
+Both factorise A = L D L^T with pivots of either sign, so that an indefinite tangent needs nothing special. `Banded` renumbers for a narrow
+band: best for slender bodies. `Sparse` is QDLDL (Stellato et al. 2020) under a minimum-degree ordering: best for the rest.
+`direct_solver` chooses. There is no pivoting; instead, every solution is checked against its equation.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import qdldl
-import scipy.linalg.lapack as lapack
 from scipy.sparse import csc_matrix, csr_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from hodsim.solve import banded
 from hodsim.solve.newton import Factorisation
 
 WIDEST_BAND = 300  # about where Banded and Sparse take equal times, measured on boxes of 1500 to 15000 unknowns
@@ -42,38 +43,36 @@ def direct_solver(pattern: csr_matrix, *, order: np.ndarray | None = None) -> Di
 
 
 class Banded:
-    """Banded Cholesky, or LU where the matrix is indefinite."""
+    """L D L^T within a band."""
 
     def __init__(self, pattern: csr_matrix, *, order: np.ndarray | None = None):
         orders = [reverse_cuthill_mckee(pattern, symmetric_mode=True)] + ([] if order is None else [order])
         self._order = min(orders, key=lambda candidate: _bandwidth(*_renumbered(pattern, candidate)))
         rows, columns = _renumbered(pattern, self._order)
-        self.bandwidth = _bandwidth(rows, columns)
-        self._pattern, self._rows, self._columns = pattern, rows, columns
-        self._lower = np.flatnonzero(rows >= columns)
-        # LAPACK's lower band in Fortran order: column j holds rows j .. j + bandwidth
-        self._target = (columns * (self.bandwidth + 1) + rows - columns)[self._lower]
+        self._pattern, self.bandwidth = pattern, _bandwidth(rows, columns)
+        self._width = self.bandwidth + 1 + banded.PADDING
+        self._source = np.flatnonzero(rows >= columns)
+        self._target = (columns * self._width + rows - columns)[self._source]
 
     def factor(self, data: np.ndarray) -> Factorisation:
-        band = np.zeros((self._pattern.shape[0], self.bandwidth + 1))
-        band.ravel()[self._target] = data[self._lower]
-        factor, info = lapack.dpbtrf(band.T, lower=True, overwrite_ab=True)
-        if info != 0:
-            return self._factor_indefinite(data)
-        return _Factor(self._pattern, data, lambda rhs: lapack.dpbtrs(factor, rhs, lower=True, overwrite_b=True)[0], self._order)
-
-    def _factor_indefinite(self, data: np.ndarray) -> Factorisation:
-        width = self.bandwidth
-        band = np.zeros((3 * width + 1, self._pattern.shape[0]), order="F")
-        band[2 * width + self._rows - self._columns, self._columns] = data
-        factor, pivots, info = lapack.dgbtrf(band, width, width, overwrite_ab=True)
-        if info != 0:
+        band, pivots = np.empty((self._pattern.shape[0], self._width)), np.empty(self._pattern.shape[0])
+        banded.fill(data, self._source, self._target, band.ravel())
+        if not banded.factor(band, pivots):
             raise _failure(data)
-        return _Factor(self._pattern, data, lambda rhs: lapack.dgbtrs(factor, width, width, rhs, pivots)[0], self._order)
+        return _Factor(self._pattern, data, partial(_solve_banded, band, pivots), self._order)
+
+
+def _solve_banded(band: np.ndarray, pivots: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    n, columns = len(rhs), rhs.reshape(len(rhs), -1).T
+    padded = np.zeros((len(columns), n + band.shape[1]))
+    padded[:, :n] = columns
+    for x in padded:
+        banded.solve(band, pivots, x)
+    return padded[:, :n].T
 
 
 class Sparse:
-    """L D L^T with pivots of either sign. A factorisation replaces the one before: only the newest can solve."""
+    """L D L^T of a sparse matrix. A factorisation replaces the one before: only the newest can solve."""
 
     def __init__(self, pattern: csr_matrix):
         self._pattern = pattern
@@ -97,12 +96,13 @@ class Sparse:
         except RuntimeError:
             self._solver = None
             raise _failure(data) from None
-        return _Factor(self._pattern, data, self._solve, self._order)
+        return _Factor(self._pattern, data, partial(_solve_columns, self._solver), self._order)
 
-    def _solve(self, rhs: np.ndarray) -> np.ndarray:
-        if rhs.ndim == 1:
-            return self._solver.solve(rhs)
-        return np.stack([self._solver.solve(column) for column in rhs.T], axis=1)
+
+def _solve_columns(solver: qdldl.Solver, rhs: np.ndarray) -> np.ndarray:
+    if rhs.ndim == 1:
+        return solver.solve(rhs)
+    return np.stack([solver.solve(column) for column in rhs.T], axis=1)
 
 
 class _Factor:
