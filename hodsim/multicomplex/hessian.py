@@ -48,7 +48,7 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     for weight, left, right in products:
         cross = (weight.unsqueeze(-2) * left.unsqueeze(-3)) @ right.mT.unsqueeze(-3)
         total = total + cross + cross.mT
-    return total if entrance is None else _congruence(total, entrance)
+    return total if entrance is None else entrance.T @ (total @ entrance)
 
 
 def _narrow_entrance(f: Function, x: Tensor) -> Tensor | None:
@@ -86,13 +86,6 @@ def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
         return (scaled.flatten(-3, -2) @ a[..., start:, :].mT).unflatten(-2, scaled.shape[-3:-1])
 
     return _mirrored([rows(i, min(i + block, n)) for i in range(0, n, block)], n)
-
-
-def _congruence(inner: Tensor, w: Tensor) -> Tensor:
-    """W^T H W for symmetric H (*batch, M, n, n) and W (n, N), by blocks of rows and all columns from there on."""
-    half, n = inner @ w, w.shape[1]                                  # (*batch, M, n, N)
-    block = max(16, n // 8)
-    return _mirrored([w[:, i : i + block].T @ half[..., i:] for i in range(0, n, block)], n)
 
 
 def _mirrored(blocks: list[Tensor], n: int) -> Tensor:
