@@ -47,15 +47,15 @@ def write_report(
     *,
     offline: Mapping[str, float],
     directory: Path | str,
-    title: str = "Held-out load cases",
+    title: str = "",
     command: str = "hodsim beam",
     rough: bool = False,
     progress: Progress | None = None,
 ) -> ReportFiles:
     """Write report.html, report.json, picture.png and animation.mp4 into the directory and return their paths.
 
-    offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; command is what makes the report
-    again; rough marks figures as not to be quoted. progress is called with the frames drawn and in all.
+    offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command what makes
+    the report again; rough marks figures as not to be quoted. progress is called with the frames drawn and in all.
     """
     directory = Path(directory)
     files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4")))
@@ -276,7 +276,7 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:.{digits}f}"
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _thousands(value: int) -> str:

@@ -160,7 +160,7 @@ def _fill(points, triangles, normals, colour, key, fill, image, nearness):
                 unit = 1 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-30)
                 towards_key = max(0.0, unit * (nx * key[0] + ny * key[1] + nz * key[2]))
                 towards_fill = max(0.0, unit * (nx * fill[0] + ny * fill[1] + nz * fill[2]))
-                light = 0.62 + 0.14 * unit * ny + 0.70 * towards_key + 0.30 * towards_fill
+                light = 0.58 + 0.12 * unit * ny + 0.62 * towards_key + 0.30 * towards_fill
                 side = min(wa * over_a, wb * over_b, wc * over_c)
                 light *= 0.72 + 0.28 * min(1.0, max(0.0, side - 0.2))
                 glint = 0.10 * max(0.0, 2 * towards_key * unit * nz - key[2]) ** 24  # Phong, the viewer along the third axis
