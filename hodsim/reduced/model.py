@@ -22,8 +22,17 @@ from hodsim.dynamics import State
 from hodsim.fem import FullModel, Load
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import Features, LinearFeatures, Motion, NetworkFeatures
+from hodsim.reduced.kernel import CompiledFeatures
 from hodsim.solve import Dense
 from hodsim.subspace import Subspace
+from hodsim.subspace.autoencoder import Trunk
+
+
+def features_of(subspace: Subspace) -> Features:
+    """The fastest way to differentiate the features of a subspace: compiled for hodsim's own network, else by the multicomplex engine."""
+    if subspace.trunk is None:
+        return LinearFeatures(subspace.dim)
+    return CompiledFeatures(subspace.trunk) if isinstance(subspace.trunk, Trunk) else NetworkFeatures(subspace.trunk, subspace.dim)
 
 
 class ReducedModel:
@@ -41,9 +50,7 @@ class ReducedModel:
         W = subspace.basis
         self.full, self.subspace = full, subspace
         self.elasticity = ExactElasticity(full, subspace) if elasticity is None else elasticity
-        self.features: Features = (
-            LinearFeatures(subspace.dim) if subspace.trunk is None else NetworkFeatures(subspace.trunk, subspace.dim)
-        )
+        self.features = features_of(subspace)
         self.mass = W.T @ (full.mass @ W)  # (m, m)
         damping = full.damping_matrix
         self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
