@@ -107,11 +107,19 @@ def test_an_infinite_right_hand_side_is_an_error(solver):
         solver(A).factor(A.data).solve(np.full(84, np.nan))
 
 
-def test_slender_patterns_are_banded_and_bulky_ones_sparse():
-    slender, bulky = lattice(200, 4), lattice(330, 330)
-    assert isinstance(direct_solver(shuffled(slender)), Banded)
-    assert direct_solver(shuffled(slender)).bandwidth <= 8
-    assert isinstance(direct_solver(bulky), Sparse)
+def test_a_band_is_used_where_it_fits_in_memory():
+    slender = direct_solver(shuffled(lattice(200, 4)))
+    assert isinstance(slender, Banded) and slender.bandwidth <= 8
+    links = csr_matrix((np.ones(60_000), np.random.default_rng(0).integers(0, 20_000, (2, 60_000))), (20_000, 20_000))
+    tangled = csr_matrix(links + links.T + diags([1.0], [0], links.shape))
+    assert isinstance(direct_solver(tangled), Sparse)
+
+
+def test_tiny_matrices_are_solved():
+    for n in range(1, 10):
+        A = csr_matrix(diags([np.arange(2.0, n + 2)], [0]) + 0.1 * np.ones((n, n)))
+        for solver in (Banded(A), Sparse(A)):
+            np.testing.assert_allclose(solver.factor(A.data).solve(np.ones(n)), np.linalg.solve(A.toarray(), np.ones(n)), rtol=1e-13)
 
 
 def test_a_better_order_is_taken_and_a_worse_one_left():

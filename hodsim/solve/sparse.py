@@ -1,7 +1,7 @@
 """Direct solvers for symmetric sparse matrices that share one pattern: the symbolic part is done once, a factorisation is numbers only.
 
 Both factorise A = L D L^T with pivots of either sign, so that an indefinite tangent needs nothing special. `Banded` renumbers for a narrow
-band: best for slender bodies. `Sparse` is QDLDL (Stellato et al. 2020) under a minimum-degree ordering: best for the rest.
+band: fastest while the band fits in memory. `Sparse` is QDLDL (Stellato et al. 2020) under a minimum-degree ordering: it stores least.
 `direct_solver` chooses. There is no pivoting; instead, every solution is checked against its equation.
 """
 
@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from hodsim.solve import banded
 from hodsim.solve.newton import Factorisation
 
-WIDEST_BAND = 300  # about where Banded and Sparse take equal times, measured on boxes of 1500 to 15000 unknowns
+LARGEST_BAND = 2**27  # numbers in a band, 1 GiB; below it Banded took a quarter to two thirds of Sparse's time, slender bodies and cubes alike
 LARGEST_DEFECT = 1e-3  # |A x - b| / |b| above it says that rounding has taken over: a condition number beyond 1e12
 
 
@@ -38,8 +38,8 @@ def direct_solver(pattern: csr_matrix, *, order: np.ndarray | None = None) -> Di
     """The solver that suits a symmetric pattern (n, n) with sorted indices; its values do not matter.
 
     order (n,) is a numbering that may give a narrow band, e.g. along the axis of a body; it is taken if it is the narrowest."""
-    banded = Banded(pattern, order=order)
-    return banded if banded.bandwidth <= WIDEST_BAND else Sparse(pattern)
+    in_band = Banded(pattern, order=order)
+    return in_band if in_band.bandwidth * pattern.shape[0] <= LARGEST_BAND else Sparse(pattern)
 
 
 class Banded:
