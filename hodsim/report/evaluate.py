@@ -58,7 +58,8 @@ def evaluate(
     tip is a vertex of the mesh, by default the one farthest from the pinned ones. frames bounds the number of surfaces kept of each
     run. A step that fails is recorded with its reason, and the rest of its case counts as failed. Cases that the full model itself
     cannot complete are left out for all models and named among its failures. progress is called with the runs done and in all.
-    Raises ValueError for no case, no model or two models of one name; ConvergenceError when the full model completes no case.
+    Raises ValueError for no case, no model, two models of one name, a tip that is pinned or that a case leaves at rest; ConvergenceError
+    when the full model completes no case.
     """
     contenders = [model if isinstance(model, Contender) else Contender(model) for model in models]
     runners = [_full_runner(full), *map(_reduced_runner, contenders)]
@@ -71,18 +72,16 @@ def evaluate(
     kept, failed, traces = [], [], []
     for number, case in enumerate(cases):
         runs: dict[int, _Run] = {}
-        for turn in range(len(runners)):
-            chosen = (number + turn) % len(runners)
-            runs[chosen] = runners[chosen].run(case, shapes, steps=steps, **settings)
+        for turn, i in enumerate(_turns(len(runners), first=number), 1):
+            runs[i] = runners[i].run(case, shapes, steps=steps, **settings)
             if progress is not None:
-                progress(number * len(runners) + turn + 1, len(cases) * len(runners))
+                progress(number * len(runners) + turn, len(cases) * len(runners))
         reference = observer.motion(runners[0], runs[0])
         if reference.failure is not None:
             failed.append(reference.failure)
             continue
         kept.append(case)
-        motions = (observer.motion(runner, runs[i]) if i else reference for i, runner in enumerate(runners))
-        traces.append([observer.trace(runs[i], motion, reference) for i, motion in enumerate(motions)])
+        traces.append([observer.trace(runner, runs[i], reference) for i, runner in enumerate(runners)])
     if not kept:
         reason = f"the full model completes none of the {len(cases)} load cases: {failed[0].reason}"
         raise ConvergenceError(reason=reason, step=failed[0].step, time=failed[0].time, dt=dt, history=())
@@ -102,6 +101,11 @@ def evaluate(
         frames=observer.frames,
         environment=environment(),
     )
+
+
+def _turns(number: int, *, first: int) -> list[int]:
+    """0 to number - 1, beginning elsewhere each time."""
+    return [(first + turn) % number for turn in range(number)]
 
 
 def _check(runners: Sequence[_Runner], cases: Sequence[LoadCase], dt: float, steps: int) -> None:
@@ -217,6 +221,8 @@ class _Observer:
     def __init__(self, full: FullModel, tip: int | None, steps: int, frames: int):
         mesh = full.mesh
         distance = distance_to_pins(full)
+        if tip is not None and not (0 <= tip < len(distance) and distance[tip] > 0):
+            raise ValueError(f"tip is vertex {tip}; expected a vertex that is not pinned, 0 to {len(distance) - 1}")
         self.full, self.steps = full, steps
         self.tip = int(np.argmax(distance)) if tip is None else tip
         self.length = float(distance[self.tip])
@@ -246,10 +252,15 @@ class _Observer:
             tip[i] = positions[self.tip]
             if i in frame_of:
                 surface[frame_of[i]] = positions[self.vertices]
+        if failure is None and runner.model is full and not tip.any():
+            raise ValueError(
+                f"load case {run.case} leaves the tip of the full model at rest: no error can be relative to that; leave it out"
+            )
         return _Motion(u, du, tip, energy, surface, failure)
 
-    def trace(self, run: _Run, motion: _Motion, reference: _Motion) -> _Trace:
+    def trace(self, runner: _Runner, run: _Run, reference: _Motion) -> _Trace:
         """Compare a run with the full model's motion under the same load."""
+        motion = self.motion(runner, run)
         taken = self.steps if motion.failure is None else motion.failure.step - 1
         return _Trace(
             tip=motion.tip,

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 CAPTIONS = {
     "tip_error_over_time": "Distance of each model's tip from the full model's, over the RMS displacement of its load case: the median over the "
-    "cases and, as a band, the middle half of them. Its RMS over time is the tip error.",
+    "cases and, as a band, the middle half of them. Its RMS over time is the tip error; steps that failed are drawn at 100 %.",
     "tip_paths": "Where the tip goes, in the plane in which it moves most: the load case nearest to the median error of {head}, and its worst.",
     "error_against_dimension": "Mean tip error by the number of unknowns; the vertical lines run from the median to the worst case.",
     "error_against_cost": "The same error by what a step costs: better is lower and further left.",

@@ -131,3 +131,8 @@ def test_nothing_to_evaluate_is_refused(shapes):
         evaluate(FULL, [], CASES, shapes, dt=DT, steps=1)
     with pytest.raises(ValueError, match="several models are named modal 2"):
         evaluate(FULL, [reduced, reduced], CASES, shapes, dt=DT, steps=1)
+    with pytest.raises(ValueError, match="tip is vertex 0; expected a vertex that is not pinned"):
+        evaluate(FULL, [reduced], CASES, shapes, dt=DT, steps=1, tip=int(np.flatnonzero(FULL.pinned)[0]))
+    calm = LoadCase("calm", "test", (("twist", Periodic((0.0,), 1.0, 0.0)),))
+    with pytest.raises(ValueError, match="calm leaves the tip of the full model at rest"):
+        evaluate(FULL, [reduced], [calm], shapes, dt=DT, steps=2)
