@@ -34,7 +34,7 @@ def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, 
     adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))
     if adjoint is None:
         raise ValueError("f's output does not depend on x by the steps of the pass; expected torch functions of x")
-    part = adjoint.part(*range(len(directions)))
+    part = adjoint.part(*out.layout.all_units)
     return part.unflatten(-x.dim() - 1, w.shape[: w.dim() - out.ndim]) if w.dim() > out.ndim else part.squeeze(-x.dim() - 1)
 
 

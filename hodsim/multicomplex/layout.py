@@ -99,6 +99,7 @@ class Layout:
         self.counts = tuple(sum(d <= degree for d in self.degrees) for degree in range(self.order + 1))   # parts up to a degree
         self.lane_axes = len(self.lanes[0])           # one: a part is a plain range of rows
         self.visible = tuple(self._visible_lanes(i) for i in range(len(masks)))
+        self.all_units = tuple(range(len(units)))
         self.key = (units, parts, h, collapsed)
 
     # -- parts ---------------------------------------------------------------------------------------------------------------

@@ -63,7 +63,8 @@ def _split(module: nn.Module, x: Tensor, directions: Sequence[Direction]) -> tup
 
 def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, collapse: bool = False) -> Tensor:
     """D^k f(x)[a_1, .., a_k], (*lanes, *B, M); see derivatives."""
-    return derivatives(f, x, *directions, h=h, collapse=collapse).part(*(number for number, _ in enumerate(directions)))
+    z = derivatives(f, x, *directions, h=h, collapse=collapse)
+    return z.part(*z.layout.all_units)
 
 
 def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,

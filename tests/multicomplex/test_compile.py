@@ -1,0 +1,41 @@
+"""torch.compile without graph breaks gives the same numbers; bfloat16 goes through."""
+
+import pytest
+import torch
+from multicomplex_oracles import perceptron
+from torch import nn
+
+from hodsim.multicomplex import Axes, derivative, derivatives, hessian, jacobian, laplacian, left_contraction
+
+FUNCTIONS = {
+    "directional": lambda f, x, a: derivative(f, x, a, a, a),
+    "simulation": lambda f, x, a: derivatives(f, x, a, a, Axes(), Axes(), parts=[(0, 1, 2), (2, 3)]).part(2, 3),
+    "jacobian forward": lambda f, x, a: jacobian(f, x, mode="forward"),
+    "jacobian backward": lambda f, x, a: jacobian(f, x, mode="backward"),
+    "hessian forward": lambda f, x, a: hessian(f, x, mode="forward"),
+    "hessian backward": lambda f, x, a: hessian(f, x, mode="backward"),
+    "laplacian": lambda f, x, a: laplacian(f, x),
+    "left contraction": lambda f, x, a: left_contraction(f, x, torch.ones(3, dtype=x.dtype), a, a),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_whole_graph_compiles(name):
+    """Backend 'eager': the capture is what can fail; the compiler's arithmetic is torch's own."""
+    net = perceptron((5, 4, 3), nn.SiLU() if "left" in name else nn.ELU()).requires_grad_(False)
+    x, a = torch.randn(2, 5, dtype=torch.float64)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, a: FUNCTIONS[name](net, x, a), fullgraph=True, backend="eager")
+    for point in (x, x + 1):                                        # the second point runs the captured graph
+        torch.testing.assert_close(compiled(point, a), FUNCTIONS[name](net, point, a), rtol=1e-12, atol=1e-13)
+
+
+def test_bfloat16_keeps_about_two_digits():
+    """Rounding to 8 bits in each of three layers: a few times 2^-8, here with 5 % of the norm as bound."""
+    exact = perceptron((8, 16, 4), nn.SiLU()).requires_grad_(False)
+    rounded = perceptron((8, 16, 4), nn.SiLU(), torch.bfloat16).requires_grad_(False)
+    x, a = torch.randn(2, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = derivative(exact, x, a, a)
+    found = derivative(rounded, x.bfloat16(), a.bfloat16(), a.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - expected).norm() <= 0.05 * expected.norm()
