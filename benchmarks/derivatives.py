@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hodsim.multicomplex import Axes, derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
+from hodsim.multicomplex import derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
 
 SHAPES = ((40, 400), (200, 200), (400, 40))
 WIDTH = 200
@@ -93,15 +93,10 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
                           jax=_jax_modes(jax, 1, lambda j: [j.jacfwd(j.jacfwd(g)), j.jacfwd(j.jacrev(g))])))
 
     def along(f, *directions):
-        for d in directions:
-            f = (lambda f, d: lambda x: tf.jvp(f, (x,), (d,))[1])(f, d)
-        return f
+        return _nested(tf.jvp, f, directions)
 
     def jax_along(*directions):
-        f = g
-        for d in directions:
-            f = (lambda f, d: lambda x: jax.jvp(f, (x,), (d,))[1])(f, d)
-        return f
+        return _nested(jax.jvp, g, directions)
 
     found += [
         case("w.D2f[a,.]", 4 * weights, hodsim=lambda x: left_contraction(net, x, w, a), autograd=lambda x: _double_backward(net, x, w, a),
@@ -131,7 +126,7 @@ def _conv_cases() -> list[Case]:
         Case("conv net: w.D2f[a,.]", "float32", 16, 4 * 16 * weights, x, {
             "hodsim": [lambda x: left_contraction(net, x, w, a)], "autograd": [lambda x: _double_backward(net, x, w, a)]}),
         Case("conv net: D2f[a,a]", "float32", 16, 3 * 16 * weights, x, {
-            "hodsim": [lambda x: derivative(net, x, a, a)], "func": [lambda x: torch.func.jvp(lambda t: torch.func.jvp(net, (t,), (a,))[1], (x,), (a,))[1]]}),
+            "hodsim": [lambda x: derivative(net, x, a, a)], "func": [_nested(torch.func.jvp, net, (a, a))]}),
     ]
 
 
@@ -150,6 +145,15 @@ def _laplacian_case(dtype: str, points: int, jax) -> Case:
         except ImportError:
             engines["folx"] = []
     return Case("2->100x4->8 tanh: Laplacian", dtype, points, 4 * points * weights, x, engines)
+
+
+def _nested(jvp: Callable, f: Callable, directions) -> Callable:
+    """x -> D^k f(x)[a_1, .., a_k] by jvp of jvp .."""
+    if not directions:
+        return f
+    *inner, last = directions
+    within = _nested(jvp, f, inner)
+    return lambda x: jvp(within, (x,), (last,))[1]
 
 
 # -- peers -------------------------------------------------------------------------------------------------------------------
@@ -252,7 +256,8 @@ def _times(f: Callable, repeats: int) -> list[float]:
 
 def _measure_case(case: Case, threads: int, rate: float, quick: bool, jax) -> dict:
     engines: dict[str, dict] = {}
-    functions = {"hodsim eager": case.engines["hodsim"], "torch.autograd": case.engines.get("autograd", []), "torch.func": case.engines.get("func", [])}
+    functions = {"hodsim eager": case.engines["hodsim"], "torch.autograd": case.engines.get("autograd", []),
+                 "torch.func": case.engines.get("func", [])}
     if not quick:
         functions["hodsim compiled"] = [torch.compile(f, fullgraph=True) for f in case.engines["hodsim"]]
         functions["torch.func compiled"] = [torch.compile(f) for f in case.engines.get("func", [])]
@@ -367,7 +372,8 @@ def _table(report: dict) -> str:
                 continue
             memory = "" if e["peak_mib"] is None else f"{e['peak_mib']:.0f}"
             ratio = "" if e["best_peer_over_this"] is None else f"{e['best_peer_over_this']:.2f}"
-            lines.append(f"{start} {name} | {e['ms']:.3g} | {e['interquartile_ms']:.2g} | {e['first_s']:.2g} | {memory} | {ratio} | {e['times_floor']:.1f} |")
+            times = f"{e['ms']:.3g} | {e['interquartile_ms']:.2g} | {e['first_s']:.2g}"
+            lines.append(f"{start} {name} | {times} | {memory} | {ratio} | {e['times_floor']:.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -383,7 +389,8 @@ def _figure(report: dict, path: Path) -> None:
             left.loglog(errors["h"], [max(e, 1e-17) for e in errors[f"{name} {order}"]], style, color=f"C{order - 1}", label=f"{name}, order {order}")
     left.set(xlabel="h", ylabel="relative error", title="e^x / (x^2 + 1) at 10", ylim=(1e-17, 10))
     left.legend(fontsize=7)
-    rows = [r for r in report["cases"] if ("Jacobian" in r["case"] or "Hessian" in r["case"]) and (r["dtype"], r["batch"], r["threads"]) == ("float32", 1, 1)]
+    plain = [r for r in report["cases"] if (r["dtype"], r["batch"], r["threads"]) == ("float32", 1, 1)]
+    rows = [r for r in plain if "Jacobian" in r["case"] or "Hessian" in r["case"]]
     names = list(dict.fromkeys(name for row in rows for name in row["engines"]))
     for k, name in enumerate(names):
         places = [i + 0.8 * k / len(names) for i in range(len(rows))]

@@ -112,7 +112,12 @@ def bilinear(layout: Layout, op: Callable[[Tensor, Tensor], Tensor], left: Seque
         total = None
         for term in terms:
             a, b = left[term.left], right[term.right]
-            value = op(*_operands(layout, index, term, a, b)) if term.gathers else op(a, b)
+            if term.gathers:
+                a, b = _operands(layout, index, term, a, b)
+            if op is torch.mul:
+                total = _accumulate(layout, index, term, total, a, b)
+                continue
+            value = op(a, b)
             if index == layout.top and term.left and term.right:
                 value = value.sum(tuple(range(layout.lane_axes)), keepdim=True)
             if term.coefficient != 1:

@@ -51,11 +51,13 @@ PRODUCTS = {
     "attention": (IMAGE, lambda t: F.scaled_dot_product_attention(t, t.sin(), t.cos())),
     "causal attention": (IMAGE, lambda t: F.scaled_dot_product_attention(t, t, t, is_causal=True)),
     "masked attention": (IMAGE, lambda t: F.scaled_dot_product_attention(t, t, t, attn_mask=random(6, 6) + torch.eye(6) > 0)),
-    "division": (ROWS, lambda t: t / (1 + t**2)), "power": (ROWS, lambda t: (t**2 + 1) ** t), "lerp": (ROWS, lambda t: torch.lerp(t, t.sin(), t.cos())),
+    "division": (ROWS, lambda t: t / (1 + t**2)), "power": (ROWS, lambda t: (t**2 + 1) ** t),
+    "lerp": (ROWS, lambda t: torch.lerp(t, t.sin(), t.cos())),
 }
 SHAPES = {
     "max": (ROWS, lambda t: t.max(1).values), "amin": (ROWS, lambda t: t.amin(0)), "maximum": (ROWS, lambda t: torch.maximum(t, t.flip(0) * 2)),
-    "where": (ROWS, lambda t: torch.where(t > 0.3, t**2, torch.zeros(()).double())) , "masked": (ROWS, lambda t: t.masked_fill(random(3, 6) > 0, 2.0)),
+    "where": (ROWS, lambda t: torch.where(t > 0.3, t**2, torch.zeros(()).double())),
+    "masked": (ROWS, lambda t: t.masked_fill(random(3, 6) > 0, 2.0)),
     "stack": (ROWS, lambda t: torch.stack([t, t.exp(), torch.ones_like(random(3, 6))], 1)), "cat": (ROWS, lambda t: torch.cat([t, t**2], -1)),
     "chunk": (ROWS, lambda t: t.chunk(2, 1)[1] * t.split(3, 1)[0]), "index": (ROWS, lambda t: t[..., [0, 2]] * t[:, 1:3] + t[0, 0]),
     "index tensor": (ROWS, lambda t: t[torch.tensor([2, 0])]), "unbind": (ROWS, lambda t: t.unbind(0)[1] * t[2]),
