@@ -29,7 +29,7 @@ CAPTIONS = {
     "tip_paths": "Where the tip goes, in the plane in which it moves most: the load case nearest to the median error of {head}, and its worst.",
     "error_against_dimension": "Mean tip error by the number of unknowns; the vertical lines run from the median to the worst case.",
     "error_against_cost": "The same error by what a step costs: better is lower and further left.",
-    "error_against_deflection": "Each load case by how far the tip goes: where the error climbs is where trust ends.",
+    "error_against_deflection": "Each load case by how far the tip goes. Errors are relative: a small motion counts as much as a large one.",
     "energy_over_time": "Kinetic plus elastic energy of the whole body on the same two load cases.",
     "step_times": "Time of a step: dot at the median, thick bar for the middle half of all steps, thin line from the 5th to the 95th percentile.",
 }
@@ -226,6 +226,9 @@ def warnings(evaluation: Evaluation) -> list[str]:
         )
     else:
         said.append(f"No load case errs by more than {_percent(TRUSTED)} at the tip; the worst is {name} ({loads}).")
+    if better := evaluation.better():
+        names = " and ".join(model.name for model in better)
+        said.append(f"{names} {'is' if len(better) == 1 else 'are'} both more accurate and faster in this run.")
     said.append(
         f"Beyond tip displacements of {evaluation.peak_deflection().max():.2g} lengths, or loads of other kinds, nothing was tested."
     )

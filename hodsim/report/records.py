@@ -157,6 +157,15 @@ class Evaluation:
         same = (model for model in self.models if not model.is_network and model.r == self.headline.r and model is not self.headline)
         return next(same, None)
 
+    def better(self) -> list[Record]:
+        """The models with both a smaller mean tip error and a smaller median time of a step than the headline's."""
+        head = self.headline
+        return [
+            model
+            for model in self.models
+            if model.tip_error.mean() < head.tip_error.mean() and model.milliseconds(50) < head.milliseconds(50)
+        ]
+
     def speedup(self, model: Record) -> float:
         """Ratio of the median times of a step."""
         return self.full.milliseconds(50) / model.milliseconds(50)

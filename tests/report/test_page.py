@@ -111,6 +111,16 @@ def test_failures_are_listed_and_their_reasons_escaped():
     assert "failed in 1 of 5 load cases, losing 3 steps" in warnings(evaluation(failing))[0]
 
 
+def test_a_better_rival_is_named():
+    network, rivals = (
+        record("HoD-Net", 6, 0.1, milliseconds=5, is_network=True),
+        [("PCA 12", 0.04, 2), ("PCA 20", 0.01, 3), ("PCA 30", 0.01, 6)],
+    )
+    made = evaluation(network, *(record(name, int(name[4:]), scale, milliseconds=ms) for name, scale, ms in rivals))
+    assert "PCA 12 and PCA 20 are both more accurate and faster in this run." in warnings(made)
+    assert not any("more accurate" in text for text in warnings(evaluation()))
+
+
 def test_a_slower_model_is_called_slower():
     text = page(evaluation(record("slow", 6, 0.1, milliseconds=5.0))).text
     assert "2 times slower" in text and "saves no time" in text
