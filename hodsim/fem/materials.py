@@ -5,7 +5,7 @@
     stable neo-Hookean     Psi = mu/2 (|F|^2 - 3) + lam/2 (J - alpha)^2 - mu/2 log(|F|^2 + 1) + constant
 
 Stress is P = dPsi/dF, stiffness A_ijkl = dP_ij/dF_kl. A material is its formula: write `density` in torch operations and the rest
-follows by differentiation; the three here have closed forms as well (kernels.py), about a hundred times faster.
+follows by differentiation; the three here have closed forms as well (kernels.py), hundreds of times faster.
 Sifakis & Barbic 2012 (the first two); Smith, de Goes & Kim 2018 (the third).
 """
 
