@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hodsim.multicomplex.layout import Gather, Layout, Step, Term, composition, gathering, product
 
-Tower = Callable[[Tensor, int], Sequence[Tensor]]    # (x, order) -> [f(x), f'(x), .., f^(order)(x)]
+Tower = Callable[[Tensor, int], Sequence[Tensor]]    # (x, order) -> [f(x), f'(x), .., f^(order)(x)]; those left out are zero
 
 
 def blocks_of(layout: Layout, rows: Tensor, degree: int) -> list[Tensor]:
@@ -36,39 +36,65 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
     blocks = blocks_of(layout, rows, degree)
     plan = composition(layout.key, degree)
     derivatives = tower(blocks[0], plan.order)
-    values = {(level, 0): value for level, value in enumerate(derivatives)}
     if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         parts = [derivatives[0], *[None] * (len(layout.masks) - 1)]
-        _follow(layout, plan.steps, values, blocks, parts)
-        return torch.cat([_flat(layout, i, part) for i, part in enumerate(parts)])
+        _follow(layout, plan.steps, derivatives, blocks, parts)
+        zero = derivatives[0].new_zeros(())
+        return torch.cat([_flat(layout, i, zero.expand(*layout.lanes[i], *rows.shape[1:]) if part is None else part) for i, part in enumerate(parts)])
     first, stored = layout.sizes[0], len(rows)
     out = rows.new_empty((layout.rows, *rows.shape[1:]))
     out.narrow(0, 0, first).copy_(_flat(layout, 0, derivatives[0]))
-    torch.mul(rows[first:], _flat(layout, 0, derivatives[1]), out=out[first:stored])     # f'(z_0) z_S for all S in one product
+    slope = _flat(layout, 0, derivatives[1]) if len(derivatives) > 1 else rows.new_zeros(())
+    torch.mul(rows[first:], slope, out=out[first:stored])            # f'(z_0) z_S for all S in one product
     if stored < layout.rows:
         out[stored:].zero_()
-    _follow(layout, plan.steps, values, blocks, blocks_of(layout, out, layout.order))
+    _follow(layout, plan.steps, derivatives, blocks, blocks_of(layout, out, layout.order))
     return out
 
 
-def _follow(layout: Layout, steps: Sequence[Step], values: dict, blocks: list[Tensor], parts: list) -> None:
-    """Follow the steps of a composition. parts: those of f(Z); None, or memory that already holds f'(z_0) z_S."""
+def _follow(layout: Layout, steps: Sequence[Step], derivatives: Sequence[Tensor], blocks: list[Tensor], parts: list) -> None:
+    """Follow the steps of a composition. parts: those of f(Z); None, or memory that already holds f'(z_0) z_S.
+
+    A level beyond the tower is zero; levels of one function (all of exp's) are computed once."""
+    same = _equal_levels(derivatives)
+    values = {(same[level], 0): value for level, value in enumerate(derivatives)}
     for step in steps:
-        total = parts[step.part] if step.level == 0 else None
+        if step.level >= len(derivatives):
+            continue
+        key, total = (same[step.level], step.part), parts[step.part] if step.level == 0 else None
+        if key in values:
+            if step.level == 0:
+                parts[step.part] = values[key] if total is None else total.copy_(values[key])
+            continue
         begun = total is not None
         for term in step.terms:
-            if begun and term.left == 0:
+            if step.level + 1 == len(derivatives) or (begun and term.left == 0):
                 continue
-            a, b = values[step.level + 1, term.left], blocks[term.right]
+            a, b = values.get((same[step.level + 1], term.left)), blocks[term.right]
+            if a is None:
+                continue
             if begun and term.gathers and layout.axes[step.part] == 2 and a.shape[layout.lane_axes - 1] == b.shape[layout.lane_axes - 1]:
                 _add_pairs(layout, total, a, b, term)
                 continue
             if term.gathers:
                 a, b = _operands(layout, step.part, term, a, b)
             total = _accumulate(layout, step.part, term, total, a, b)
-        values[step.level, step.part] = total
+        if total is not None:
+            values[key] = total
         if step.level == 0:
             parts[step.part] = total
+
+
+def _equal_levels(derivatives: Sequence[Tensor]) -> list[int]:
+    """For each level the lowest one with the same function: the same tensors from there on."""
+    count = len(derivatives)
+    same = list(range(count))
+    for level in range(count - 2, -1, -1):                           # f^(level) = f^(level + 1) if all that is known of them agrees
+        if derivatives[level] is derivatives[level + 1] and (level + 2 == count or same[level + 1] == same[level + 2]):
+            for k in range(level + 1, count):
+                if same[k] == level + 1:
+                    same[k] = level
+    return same
 
 
 def _add_pairs(layout: Layout, total: Tensor, a: Tensor, b: Tensor, term: Term) -> None:
@@ -146,7 +172,8 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     blocks = blocks_of(layout, rows, degree)
     extra = 2 * ceil(log(torch.finfo(rows.dtype).eps) / (2 * log(layout.h)))
     series = layout.order + extra
-    derivatives = tower(blocks[0], series)
+    known = tower(blocks[0], series)
+    derivatives = [*known, *[torch.zeros_like(blocks[0])] * (series + 1 - len(known))]
     increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     count = layout.sizes[0]
     result, reached = derivatives[series], 0

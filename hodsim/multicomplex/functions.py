@@ -1,5 +1,6 @@
 """Elementwise functions by their derivative towers [f, f', .., f^(order)].
 
+A tower may end early where all further derivatives are zero, and may hold one tensor several times (exp, ELU): nothing is computed twice.
 Every tower is written so that it neither overflows nor cancels where the function itself saturates: with s the logistic function,
 s' = s(x) s(-x) and the derivatives of s and tanh are s' times a polynomial in tanh(x/2) or tanh(x), of which all terms are bounded.
 ReLU and its kin are C^0, ELU is C^1: at a kink the derivatives are the one-sided ones that torch takes.
@@ -82,7 +83,9 @@ def power(x: Tensor, order: int, exponent: float) -> list[Tensor]:
     tower, coefficient = [x**exponent], 1.0
     for k in range(order):
         coefficient *= exponent - k
-        tower.append(coefficient * x ** (exponent - k - 1) if coefficient else torch.zeros_like(x))
+        if coefficient == 0:
+            break
+        tower.append(coefficient * x ** (exponent - k - 1))
     return tower
 
 
@@ -101,7 +104,7 @@ def inverse_square_root(x: Tensor, order: int) -> list[Tensor]:
 @rule(torch.square)
 @elementwise
 def square(x: Tensor, order: int) -> list[Tensor]:
-    return [x * x, 2 * x, torch.full_like(x, 2), *[torch.zeros_like(x)] * order][: order + 1]
+    return [x * x, 2 * x, torch.full_like(x, 2)][: order + 1]
 
 
 # -- trigonometric and hyperbolic --------------------------------------------------------------------------------------------
@@ -314,7 +317,7 @@ def softsign(x: Tensor, order: int) -> list[Tensor]:
 
 def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:
     """A piecewise linear function."""
-    return [value, slope.to(x.dtype), *[torch.zeros_like(x)] * (order - 1)][: order + 1]
+    return [value, slope.to(x.dtype)][: order + 1]
 
 
 @rule(torch.relu, F.relu, torch.relu_)
@@ -352,7 +355,7 @@ def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
 def hardswish(x: Tensor, order: int) -> list[Tensor]:
     inside = (x > -3) & (x < 3)
     slope = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
-    return [F.hardswish(x), slope, inside.to(x.dtype) / 3, *[torch.zeros_like(x)] * order][: order + 1]
+    return [F.hardswish(x), slope, inside.to(x.dtype) / 3][: order + 1]
 
 
 @rule(F.hardshrink)

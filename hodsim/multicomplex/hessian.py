@@ -39,7 +39,9 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
         weight, shape = u.rows[0], step.output.shape
         lanes = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
         if len(lanes) == 1:
-            squares.append((_units(weight * step.op(step.inputs[0].real, 2)[2], batch), _units(lanes[0], batch)))
+            second = step.op(step.inputs[0].real, 2)[2:]
+            if second:                                               # none: a piecewise linear step
+                squares.append((_units(weight * second[0], batch), _units(lanes[0], batch)))
         else:
             products.append((_units(weight, batch), *(_units(a, batch) for a in lanes)))
     total = x.new_zeros((*batch, out.shape[-1], n, n))
