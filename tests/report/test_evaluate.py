@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases import small_beam
-from hodsim.dynamics import step
+from hodsim.dynamics import simulate, step
 from hodsim.reduced import ReducedModel, variational_step
 from hodsim.report import Contender, evaluate
 from hodsim.snapshots import LoadCase, Periodic, bending_loads
@@ -80,6 +80,13 @@ def test_more_modes_err_less_and_every_step_is_timed(shapes):
 def test_the_tip_is_the_vertex_farthest_from_the_pins(shapes):
     made = evaluate(FULL, [ReducedModel(FULL, modal(FULL, 2))], CASES[:1], shapes, dt=DT, steps=2)
     assert FULL.mesh.vertices[made.tip][0] == pytest.approx(0.4) and made.length == pytest.approx(0.4)
+
+
+def test_the_recorded_energy_and_tip_are_the_full_models_own(shapes):
+    made = evaluate(FULL, [ReducedModel(FULL, modal(FULL, 2))], CASES[:1], shapes, dt=DT, steps=STEPS)
+    states = list(simulate(FULL, FULL.state(), DT, force=CASES[0].load(shapes), steps=STEPS))
+    np.testing.assert_allclose(made.full.energy[0], [FULL.energy(state) for state in states], rtol=1e-12)
+    np.testing.assert_allclose(made.full.tip[0], [FULL.full_displacement(state.q)[made.tip] for state in states], rtol=1e-12)
 
 
 def test_variational_steps_stand_beside_euler_lagrange(shapes):
