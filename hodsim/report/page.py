@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 CAPTIONS = {
     "tip_error_over_time": "Distance of each model's tip from the full model's, over the RMS displacement of its load case: the median over the "
     "cases and, as a band, the middle half of them. Its RMS over time is the tip error; steps that failed are drawn at 100 %.",
-    "tip_paths": "Where the tip goes, in the plane in which it moves most: the load case nearest to the median error of {head}, and its worst.",
+    "tip_paths": "Where the tip goes, in the plane in which it moves most: a typical load case of {head}, and its worst.",
     "error_against_dimension": "Mean tip error by the number of unknowns; the vertical lines run from the median to the worst case.",
     "error_against_cost": "The same error by what a step costs: better is lower and further left.",
     "error_against_deflection": "Each load case by how far the tip goes. Errors are relative: a small motion counts as much as a large one.",
@@ -221,11 +221,11 @@ def warnings(evaluation: Evaluation) -> list[str]:
     name, loads = evaluation.cases[worst]
     if beyond:
         said.append(
-            f"{beyond} of {len(evaluation.cases)} load cases err by more than {_percent(TRUSTED)} at the tip; "
+            f"{beyond} of {len(evaluation.cases)} load cases err by more than {TRUSTED:.0%} at the tip; "
             f"the worst by {_percent(head.tip_error[worst])} ({name}: {loads})."
         )
     else:
-        said.append(f"No load case errs by more than {_percent(TRUSTED)} at the tip; the worst is {name} ({loads}).")
+        said.append(f"No load case errs by more than {TRUSTED:.0%} at the tip; the worst is {name} ({loads}).")
     if better := evaluation.better():
         names = " and ".join(model.name for model in better)
         said.append(f"{names} {'is' if len(better) == 1 else 'are'} both more accurate and faster in this run.")
@@ -265,13 +265,13 @@ def _break_even_sentence(steps: int | None, offline_seconds: float) -> str:
 
 
 def _percent(value: float) -> str:
-    """Two significant digits, three from 10 % on: 0.31 %, 3.1 %, 31 %, 131 %."""
+    """Two significant digits, three from 100 % on: 0.31 %, 3.1 %, 31 %, 131 %."""
     if not math.isfinite(value):
         return "–"
     scaled = 100 * float(value)
     if scaled == 0 or scaled >= 10:
         return f"{scaled:.0f}\N{NARROW NO-BREAK SPACE}%"
-    return f"{scaled:.2g}\N{NARROW NO-BREAK SPACE}%" if scaled >= 0.001 else "< 0.001\N{NARROW NO-BREAK SPACE}%"
+    return f"{scaled:#.2g}".rstrip(".") + "\N{NARROW NO-BREAK SPACE}%" if scaled >= 0.001 else "< 0.001\N{NARROW NO-BREAK SPACE}%"
 
 
 def _number(value: float) -> str:

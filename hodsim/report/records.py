@@ -176,9 +176,10 @@ class Evaluation:
         return np.linalg.norm(model.tip - self.full.tip, axis=2) / np.where(scale > 0, scale, 1.0)
 
     def representative(self) -> int:
-        """The load case whose tip error of the headline model is nearest to its median."""
+        """The load case of the largest motion among the middle half by the headline model's tip error."""
         errors = self.headline.tip_error
-        return int(np.argmin(np.abs(errors - np.median(errors))))
+        low, high = np.percentile(errors, [25, 75], method="nearest")
+        return int(np.argmax(np.where((errors >= low) & (errors <= high), self.peak_deflection(), -1.0)))
 
     def worst(self) -> int:
         """The load case of the headline model's largest tip error."""

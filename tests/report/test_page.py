@@ -99,7 +99,7 @@ def test_offline_cost_that_is_missing_is_refused():
 def test_the_first_screen_answers_how_accurate_how_fast_and_when_not():
     text = page().text.replace("\N{NARROW NO-BREAK SPACE}", " ")
     first = re.sub(r"\s+", " ", text[: text.index("All models")])
-    for answer in ("2 % mean tip error", "0.500 ms a step", "PCA 6, a linear subspace of the same size: 80 %, 40 times as much",
+    for answer in ("2.0 % mean tip error", "0.500 ms a step", "PCA 6, a linear subspace of the same size: 80 %, 40 times as much",
                    "5 times as long", "earned back after 10 000 steps", "Beyond tip displacements of 0.5"):  # fmt: skip
         assert answer in first
     assert "Rough figures" not in text and "Rough figures" in page(rough=True).text
