@@ -1,5 +1,16 @@
 """Equation solvers: Newton's method, dense and sparse linear solves. They know nothing of what the equations mean."""
 
 from hodsim.solve.newton import ConvergenceError, Dense, Factorisation, NewtonResult, newton
+from hodsim.solve.sparse import Banded, DirectSolver, Sparse, direct_solver
 
-__all__ = ["ConvergenceError", "Dense", "Factorisation", "NewtonResult", "newton"]
+__all__ = [
+    "Banded",
+    "ConvergenceError",
+    "Dense",
+    "DirectSolver",
+    "Factorisation",
+    "NewtonResult",
+    "Sparse",
+    "direct_solver",
+    "newton",
+]

@@ -137,7 +137,7 @@ def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
         TetMesh(arrays["vertices"], arrays["tetrahedra"]),
         MATERIALS[material.pop("kind")](**material),
         density=header["density"],
-        pinned=arrays["pinned"],
+        pinned=arrays["pinned"] if arrays["pinned"].any() else None,
         damping=Rayleigh(**header["damping"]),
         lumped=header["lumped"],
     )
