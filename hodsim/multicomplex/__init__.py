@@ -1,6 +1,6 @@
 """High-order derivatives of torch networks by multicomplex numbers (HoD-Net)."""
 
-from hodsim.multicomplex import compositions, functions, layers  # noqa: F401  (they fill the rule table)
+from hodsim.multicomplex import compositions, functions, layers, piecewise, shapes  # noqa: F401  (they fill the rule table)
 from hodsim.multicomplex.contractions import (
     hessian,
     hessian_mode,

@@ -73,7 +73,7 @@ def _follow(layout: Layout, steps: Sequence[Step], derivatives: Sequence[Tensor]
             a, b = values.get((same[step.level + 1], term.left)), blocks[term.right]
             if a is None:
                 continue
-            if begun and term.gathers and layout.axes[step.part] == 2 and a.shape[layout.lane_axes - 1] == b.shape[layout.lane_axes - 1]:
+            if begun and term.gathers and layout.axes[step.part] == 2:
                 _add_pairs(layout, total, a, b, term)
                 continue
             if term.gathers:
@@ -98,10 +98,8 @@ def _equal_levels(derivatives: Sequence[Tensor]) -> list[int]:
 
 
 def _add_pairs(layout: Layout, total: Tensor, a: Tensor, b: Tensor, term: Term) -> None:
-    """total_(i, j) += coefficient a_i b_j (or a_j b_i) for the pairs i <= j of axes, one run of pairs for each i: no lanes are copied."""
+    """total_(i, j) += coefficient a_i b_j for the pairs i <= j of axes (the right factor holds the last one), a run for each i: no copies."""
     axis, n, start = layout.lane_axes - 1, layout.n_axes, 0
-    if term.left_gather == (1,):
-        a, b = b, a
     for i in range(n):
         run = total.narrow(axis, start, n - i)
         run.addcmul_(a.narrow(axis, i, 1), b.narrow(axis, i, n - i), value=term.coefficient)

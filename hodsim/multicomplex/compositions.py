@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hodsim.multicomplex.layers import _one_real_part
-from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.number import Multicomplex, one_real_part
 from hodsim.multicomplex.rules import rule
 
 # -- softmax -----------------------------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     dims = (0, *range(2, input.ndim))
     z, mean, variance = standardised(input, dims, eps)
     if running_mean is not None:
-        _one_real_part(input, "batch_norm in training mode")
+        one_real_part(input, "batch_norm in training mode")
         count = prod(input.shape[d] for d in dims)
         with torch.no_grad():
             running_mean.lerp_(mean.real.flatten().to(running_mean), momentum)

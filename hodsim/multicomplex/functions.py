@@ -3,7 +3,7 @@
 A tower may end early where all further derivatives are zero, and may hold one tensor several times (exp, ELU): nothing is computed twice.
 Every tower is written so that it neither overflows nor cancels where the function itself saturates: with s the logistic function,
 s' = s(x) s(-x) and the derivatives of s and tanh are s' times a polynomial in tanh(x/2) or tanh(x), of which all terms are bounded.
-ReLU and its kin are C^0, ELU is C^1: at a kink the derivatives are the one-sided ones that torch takes.
+Piecewise functions are in `piecewise.py`.
 """
 
 from __future__ import annotations
@@ -310,114 +310,6 @@ def softsign(x: Tensor, order: int) -> list[Tensor]:
     inverse = (1 + x.abs()).reciprocal()
     side = torch.where(x < 0, -1.0, 1.0).to(x.dtype)
     return [x * inverse, *(factorial(k) * (-side) ** (k - 1) * inverse ** (k + 1) for k in range(1, order + 1))]
-
-
-# -- piecewise functions: the derivatives of the piece that torch takes ------------------------------------------------------
-
-
-def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:
-    """A piecewise linear function."""
-    return [value, slope.to(x.dtype)][: order + 1]
-
-
-@rule(torch.relu, F.relu, torch.relu_)
-@elementwise
-def relu(x: Tensor, order: int) -> list[Tensor]:
-    return pieces(x, order, x.relu(), x > 0)
-
-
-@rule(F.relu6)
-@elementwise
-def relu6(x: Tensor, order: int) -> list[Tensor]:
-    return pieces(x, order, F.relu6(x), (x > 0) & (x < 6))
-
-
-@rule(F.leaky_relu)
-@elementwise
-def leaky_relu(x: Tensor, order: int, negative_slope: float = 0.01) -> list[Tensor]:
-    return pieces(x, order, F.leaky_relu(x, negative_slope), torch.where(x > 0, torch.ones_like(x), negative_slope))
-
-
-@rule(F.hardtanh)
-@elementwise
-def hardtanh(x: Tensor, order: int, min_val: float = -1.0, max_val: float = 1.0) -> list[Tensor]:
-    return pieces(x, order, F.hardtanh(x, min_val, max_val), (x > min_val) & (x < max_val))
-
-
-@rule(F.hardsigmoid)
-@elementwise
-def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
-    return pieces(x, order, F.hardsigmoid(x), ((x > -3) & (x < 3)).to(x.dtype) / 6)
-
-
-@rule(F.hardswish)
-@elementwise
-def hardswish(x: Tensor, order: int) -> list[Tensor]:
-    inside = (x > -3) & (x < 3)
-    slope = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
-    return [F.hardswish(x), slope, inside.to(x.dtype) / 3][: order + 1]
-
-
-@rule(F.hardshrink)
-@elementwise
-def hardshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
-    return pieces(x, order, F.hardshrink(x, lambd), x.abs() > lambd)
-
-
-@rule(F.softshrink)
-@elementwise
-def softshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
-    return pieces(x, order, F.softshrink(x, lambd), x.abs() > lambd)
-
-
-@rule(F.threshold)
-@elementwise
-def threshold(x: Tensor, order: int, threshold: float, value: float) -> list[Tensor]:
-    return pieces(x, order, F.threshold(x, threshold, value), x > threshold)
-
-
-@rule(torch.abs)
-@elementwise
-def absolute(x: Tensor, order: int) -> list[Tensor]:
-    return pieces(x, order, x.abs(), x.sign())
-
-
-@rule(torch.clamp)
-@elementwise
-def clamp(x: Tensor, order: int, min=None, max=None) -> list[Tensor]:
-    value = x.clamp(min, max)
-    return pieces(x, order, value, value == x)
-
-
-@rule(F.elu)
-@elementwise
-def elu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
-    return exponential_piece(x, order, alpha, 1.0, 1.0)
-
-
-@rule(F.celu)
-@elementwise
-def celu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
-    return exponential_piece(x, order, alpha, 1.0, 1 / alpha)
-
-
-@rule(F.selu)
-@elementwise
-def selu(x: Tensor, order: int) -> list[Tensor]:
-    return exponential_piece(x, order, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
-
-
-def exponential_piece(x: Tensor, order: int, alpha: float, scale: float, rate: float) -> list[Tensor]:
-    """scale x for x > 0, scale alpha (exp(rate x) - 1) below."""
-    value = torch.ops.aten.elu(x, alpha, scale, rate)
-    if order == 0:
-        return [value]
-    positive, bump = x > 0, torch.exp(x.clamp(max=0) * rate)
-    factor = scale * alpha
-    tower = [value, torch.where(positive, scale, bump * (factor * rate))]
-    if order > 1:
-        tower.append(torch.where(positive, 0.0, bump * (factor * rate**2)))
-    return tower + [tower[2] * rate ** (k - 2) if rate != 1 else tower[2] for k in range(3, order + 1)]
 
 
 def _pow(base, exponent):

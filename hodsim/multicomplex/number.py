@@ -302,6 +302,12 @@ def _fit(rows: Tensor, other) -> Tensor:
     return aligned(rows, other.dim()) if isinstance(other, Tensor) else rows
 
 
+def one_real_part(z: Multicomplex, name: str) -> None:
+    """Raise NotImplementedError where the real part has lanes, so that no one choice by it serves all."""
+    if z.layout.h and z.layout.sizes[0] > 1:
+        raise NotImplementedError(f"{name} with h > 0 and a batch of directions; expected h=0, or one direction at a time")
+
+
 def cauchy_riemann_matrix(z: Multicomplex) -> Tensor:
     """The real matrix of each number of order n, (*shape, 2^n, 2^n): [[Z0, -h^2 Z1], [Z1, Z0]] in blocks of order n - 1 (eq. 6).
 

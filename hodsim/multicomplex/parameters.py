@@ -46,12 +46,14 @@ def vector_lanes(module: nn.Module, vectors: Vectors) -> torch.Size:
 
 
 @contextmanager
-def perturbed(module: nn.Module, plan: Layout, vectors: Sequence[Vectors | None]) -> Iterator[None]:
+def perturbed(module: nn.Module, plan: Layout, vectors: Sequence[Vectors | None], *,
+              at: Mapping[str, Tensor] | None = None) -> Iterator[None]:
     """Within the block the module's parameters are W + sum_j V_j eps_j, V_j = vectors[j] (None: zero); afterwards, even after an error,
-    the old ones."""
+    the old ones. at: values to take for W in place of the module's own."""
     named = [named_vectors(module, v) if v is not None else {} for v in vectors]
     parameters = dict(module.named_parameters())
-    replaced = {id(parameters[n]): _perturb(parameters[n], plan, [v.get(n) for v in named]) for n in {n for v in named for n in v}}
+    values = parameters if at is None else at
+    replaced = {id(parameters[n]): _perturb(values[n], plan, [v.get(n) for v in named]) for n in {n for v in named for n in v}}
     owners = [(m, name, p) for m in module.modules() for name, p in m._parameters.items() if id(p) in replaced]   # tied: several
     try:
         for owner, name, parameter in owners:
@@ -84,26 +86,15 @@ def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module
                           vectors: Vectors) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Loss, gradient and Hessian-vector product in one perturbed pass and one backpropagation: D L[v] is linear in v, so its gradient
     by v is that of L."""
-    parameters = {name: p for name, p in module.named_parameters()}
-    v = named_vectors(module, vectors)
-    v = {name: (v[name] if name in v else torch.zeros_like(p)).detach().requires_grad_() for name, p in parameters.items()}
-    frozen = [p for p in parameters.values() if not p.requires_grad]
-    plan = layout((Unit(0),))
-    create_graph = False
-    with torch.enable_grad():
-        for p in frozen:
-            p.requires_grad_()
-        try:
-            with perturbed(module, plan, [v]):
-                z = loss(module)
-            sensitivities = torch.autograd.grad(_scalar(z).part(0), [*parameters.values(), *v.values()],
-                                                create_graph=create_graph, allow_unused=True)
-        finally:
-            for p in frozen:
-                p.requires_grad_(False)
-    count = len(parameters)
-    found = [torch.zeros_like(p) if s is None else s for p, s in zip([*parameters.values()] * 2, sensitivities, strict=True)]
-    return z.part().detach(), dict(zip(parameters, found[count:], strict=True)), dict(zip(parameters, found[:count], strict=True))
+    point = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
+    given = named_vectors(module, vectors)
+    v = {name: (given[name] if name in given else torch.zeros_like(p)).detach().requires_grad_() for name, p in point.items()}
+    with torch.enable_grad(), perturbed(module, layout((Unit(0),)), [v], at=point):
+        z = _scalar(loss(module))
+        found = torch.autograd.grad(z.part(0), [*point.values(), *v.values()], allow_unused=True)
+    found = [torch.zeros_like(p) if s is None else s for p, s in zip([*point.values()] * 2, found, strict=True)]
+    count = len(point)
+    return z.part().detach(), dict(zip(point, found[count:], strict=True)), dict(zip(point, found[:count], strict=True))
 
 
 def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor], module: nn.Module,

@@ -91,6 +91,17 @@ def test_one_pass_holds_only_what_is_asked():
         z.part(0, 2, 3)
 
 
+def test_layers_hold_only_the_rows_that_the_plan_names():
+    """What passes between the layers, counted by hooks: 1 + 1 rows in (v; the axes are not stored), the plan's 21 from there on."""
+    f = perceptron((6, 16, 12), nn.Tanh()).requires_grad_(False)
+    counted = []
+    for layer in f:
+        layer.register_forward_hook(lambda module, inputs, output: counted.append((len(inputs[0].rows), len(output.rows))))
+    v = points(6, seed=2)
+    derivatives(f, points(6), v, v, Axes(), parts=[(0, 1, 2)])
+    assert counted == [(2, 8), (8, 21), (21, 21)]                    # value, v and six axes; then all parts
+
+
 def test_batches_of_directions_share_the_real_part_and_broadcast():
     f, x = net(), points(5)
     a, b = points(4, 5, seed=2), points(3, 1, 5, seed=3)
@@ -115,6 +126,17 @@ def test_derivatives_are_linear_and_symmetric_in_the_directions(seed, s, t):
     combined = derivative(f, x, s * a + t * b, c, a)
     torch.testing.assert_close(combined, s * derivative(f, x, a, c, a) + t * derivative(f, x, b, c, a), rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(derivative(f, x, a, b, c), derivative(f, x, c, a, b), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_forward_backward_and_dense_agree(seed):
+    """w . D^3 f[a, b, c] by a directional pass, by backpropagation and from the full tensor."""
+    f, x, axes = perceptron((4, 6, 3), nn.Softplus(), seed=seed).requires_grad_(False), points(4, seed=seed), Axes()
+    a, b, c, w = *(points(4, seed=seed + j) for j in (1, 2, 3)), points(3, seed=seed + 4)
+    dense = torch.einsum("ijkm,i,j,k,m", derivative(f, x, axes, axes, axes), a, b, c, w)
+    torch.testing.assert_close(w @ derivative(f, x, a, b, c), dense, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(c @ left_contraction(f, x, w, a, b), dense, rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -238,6 +260,12 @@ def test_refusals_name_the_thing():
         derivative(torch.tanh, x, a.float())
     with pytest.raises(ValueError, match=r"direction 0 has shape \(4,\)"):
         derivative(torch.tanh, x, a[:4])
+    with pytest.raises(ValueError, match=r"part \(0, 0\) is asked for"):
+        derivatives(torch.tanh, x, a, parts=[(0, 0)])
+    with pytest.raises(ValueError, match="different perturbations"):
+        derivatives(torch.tanh, x, a) * derivatives(torch.tanh, x, a, a)
+    with pytest.raises(TypeError, match="expected a floating point tensor"):
+        derivative(torch.tanh, torch.arange(5), a)
     with pytest.raises(ValueError, match="h is 0.5"):
         derivative(torch.tanh, x, a, h=0.5)
     with pytest.raises(TypeError, match="f returned Tensor"):

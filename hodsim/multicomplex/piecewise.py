@@ -1,0 +1,117 @@
+"""Piecewise functions: the derivatives of the piece that torch takes at a kink.
+
+ReLU and its kin are C^0, ELU with alpha = 1 is C^1: higher derivatives through them jump. A simulation wants a smooth activation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hodsim.multicomplex.rules import elementwise, rule
+
+
+def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:
+    """A piecewise linear function."""
+    return [value, slope.to(x.dtype)][: order + 1]
+
+
+@rule(torch.relu, F.relu, torch.relu_)
+@elementwise
+def relu(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, x.relu(), x > 0)
+
+
+@rule(F.relu6)
+@elementwise
+def relu6(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, F.relu6(x), (x > 0) & (x < 6))
+
+
+@rule(F.leaky_relu)
+@elementwise
+def leaky_relu(x: Tensor, order: int, negative_slope: float = 0.01) -> list[Tensor]:
+    return pieces(x, order, F.leaky_relu(x, negative_slope), torch.where(x > 0, torch.ones_like(x), negative_slope))
+
+
+@rule(F.hardtanh)
+@elementwise
+def hardtanh(x: Tensor, order: int, min_val: float = -1.0, max_val: float = 1.0) -> list[Tensor]:
+    return pieces(x, order, F.hardtanh(x, min_val, max_val), (x > min_val) & (x < max_val))
+
+
+@rule(F.hardsigmoid)
+@elementwise
+def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, F.hardsigmoid(x), ((x > -3) & (x < 3)).to(x.dtype) / 6)
+
+
+@rule(F.hardswish)
+@elementwise
+def hardswish(x: Tensor, order: int) -> list[Tensor]:
+    inside = (x > -3) & (x < 3)
+    slope = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
+    return [F.hardswish(x), slope, inside.to(x.dtype) / 3][: order + 1]
+
+
+@rule(F.hardshrink)
+@elementwise
+def hardshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
+    return pieces(x, order, F.hardshrink(x, lambd), x.abs() > lambd)
+
+
+@rule(F.softshrink)
+@elementwise
+def softshrink(x: Tensor, order: int, lambd: float = 0.5) -> list[Tensor]:
+    return pieces(x, order, F.softshrink(x, lambd), x.abs() > lambd)
+
+
+@rule(F.threshold)
+@elementwise
+def threshold(x: Tensor, order: int, threshold: float, value: float) -> list[Tensor]:
+    return pieces(x, order, F.threshold(x, threshold, value), x > threshold)
+
+
+@rule(torch.abs)
+@elementwise
+def absolute(x: Tensor, order: int) -> list[Tensor]:
+    return pieces(x, order, x.abs(), x.sign())
+
+
+@rule(torch.clamp)
+@elementwise
+def clamp(x: Tensor, order: int, min=None, max=None) -> list[Tensor]:
+    value = x.clamp(min, max)
+    return pieces(x, order, value, value == x)
+
+
+@rule(F.elu)
+@elementwise
+def elu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
+    return exponential_piece(x, order, alpha, 1.0, 1.0)
+
+
+@rule(F.celu)
+@elementwise
+def celu(x: Tensor, order: int, alpha: float = 1.0) -> list[Tensor]:
+    return exponential_piece(x, order, alpha, 1.0, 1 / alpha)
+
+
+@rule(F.selu)
+@elementwise
+def selu(x: Tensor, order: int) -> list[Tensor]:
+    return exponential_piece(x, order, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
+
+
+def exponential_piece(x: Tensor, order: int, alpha: float, scale: float, rate: float) -> list[Tensor]:
+    """scale x for x > 0, scale alpha (exp(rate x) - 1) below."""
+    value = torch.ops.aten.elu(x, alpha, scale, rate)
+    if order == 0:
+        return [value]
+    positive, bump = x > 0, torch.exp(x.clamp(max=0) * rate)
+    factor = scale * alpha
+    tower = [value, torch.where(positive, scale, bump * (factor * rate))]
+    if order > 1:
+        tower.append(torch.where(positive, 0.0, bump * (factor * rate**2)))
+    return tower + [tower[2] * rate ** (k - 2) if rate != 1 else tower[2] for k in range(3, order + 1)]
