@@ -99,11 +99,10 @@ def _equal_levels(derivatives: Sequence[Tensor]) -> list[int]:
 
 def _add_pairs(layout: Layout, total: Tensor, a: Tensor, b: Tensor, term: Term) -> None:
     """total_(i, j) += coefficient a_i b_j for the pairs i <= j of axes (the right factor holds the last one), a run for each i: no copies."""
-    axis, n, start = layout.lane_axes - 1, layout.n_axes, 0
-    for i in range(n):
-        run = total.narrow(axis, start, n - i)
-        run.addcmul_(a.narrow(axis, i, 1), b.narrow(axis, i, n - i), value=term.coefficient)
-        start += n - i
+    axis, n = layout.lane_axes - 1, layout.n_axes
+    runs = torch.split_with_sizes(total, tuple(range(n, 0, -1)), axis)
+    for i, (run, a_i) in enumerate(zip(runs, torch.split(a, 1, axis), strict=True)):
+        run.addcmul_(a_i, b.narrow(axis, i, n - i), value=term.coefficient)
 
 
 def _operands(layout: Layout, part: int, term: Term, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -85,8 +85,9 @@ class Multicomplex:
 
     def note(self, result: Multicomplex, pull: Callable, *others: Multicomplex, op: Callable | None = None) -> Multicomplex:
         """Note on the tape that result came from this number (and others), and how adjoints go back."""
-        if result.tape is not None:
-            result.tape.append(Step((self, *others), result, pull, op))
+        if result.tape is not None:                                  # copies, since an in-place function may change a number later
+            inputs = tuple(z.truncated(z.degree) for z in (self, *others))
+            result.tape.append(Step(inputs, result.truncated(result.degree), pull, op))
         return result
 
     def like(self, rows: Tensor, degree: int | None = None) -> Multicomplex:

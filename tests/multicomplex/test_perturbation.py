@@ -174,6 +174,15 @@ def test_hessian_of_graphs_with_products_and_branches():
         torch.testing.assert_close(hessian(f, x, mode=mode), expected, **TOLERANCE[torch.float64])
 
 
+def test_functions_in_place_change_no_derivative():
+    plain, hasty = (nn.Sequential(nn.Linear(5, 6), nn.SiLU(inplace), nn.Linear(6, 4), nn.ELU(1.0, inplace)).double() for inplace in (False, True))
+    hasty.load_state_dict(plain.state_dict())
+    x, a, w = points(5), points(5, seed=2), points(4, seed=3)
+    torch.testing.assert_close(hessian(hasty, x, mode="backward"), hessian(plain, x, mode="forward"), **TOLERANCE[torch.float64])
+    torch.testing.assert_close(left_contraction(hasty, x, w, a), left_contraction(plain, x, w, a), rtol=0, atol=0)
+    torch.testing.assert_close(derivative(hasty, x, a, a), derivative(plain, x, a, a), rtol=0, atol=0)
+
+
 def test_third_derivatives_of_all_axes_are_the_full_tensor():
     f, x, axes = net(), points(5), Axes()
     expected = torch.func.jacfwd(torch.func.hessian(f))(x)
