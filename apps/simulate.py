@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ import typer
 
 from hodsim import dynamics
 from hodsim.apps.console import progress_bar, say
+from hodsim.fem import FullModel
+from hodsim.mesh import TetMesh
 from hodsim.reduced import ReducedModel
 from hodsim.report import Body, Scene, animation, picture
 from hodsim.snapshots import bending_loads
@@ -45,29 +48,31 @@ def simulate(
     full, reduced = loaded.full, ReducedModel(loaded.full, loaded.subspace)
     shapes = bending_loads(full)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
-    dt = loaded.notes["dt"] if dt is None else dt
-
-    def run(system, force: np.ndarray, label: str) -> list[dynamics.State]:
-        states, started = [], time.perf_counter()
-        with progress_bar(f"{label} (steps)") as update:
-            motion = dynamics.simulate(system, system.state(), dt, force=force, scheme=SCHEMES[scheme], steps=steps)
-            for number, state in enumerate(motion, 1):
-                states.append(state)
-                update(number, steps)
-        seconds, iterations = time.perf_counter() - started, np.mean([state.iterations for state in states])
-        say(f"{label}: {steps} steps of {dt} s, {1e3 * seconds / steps:.2f} ms and {iterations:.1f} Newton iterations a step")
-        return states
-
+    interval: float = loaded.notes["dt"] if dt is None else dt
+    run = partial(_run, dt=interval, scheme=SCHEMES[scheme], steps=steps)
     motions = {}
     if compare:
         motions["full model"] = [state.q for state in run(full, force, "full model")]
-    states = run(reduced, reduced.generalized_force(force), loaded.subspace.name)
+    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name)
     motions[loaded.subspace.name] = [reduced.displacement(state) for state in states]
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
-    say(f"saved {save(output, full.mesh, fields, dt)}")
+    say(f"saved {save(output, full.mesh, fields, interval)}")
 
 
-def save(output: Path, mesh, fields: dict[str, np.ndarray], dt: float) -> Path:
+def _run(
+    system: FullModel | ReducedModel, force: np.ndarray, label: str, *, dt: float, scheme: dynamics.Scheme, steps: int
+) -> list[dynamics.State]:
+    states, started = [], time.perf_counter()
+    with progress_bar(f"{label} (steps)") as update:
+        for number, state in enumerate(dynamics.simulate(system, system.state(), dt, force=force, scheme=scheme, steps=steps), 1):
+            states.append(state)
+            update(number, steps)
+    seconds, iterations = time.perf_counter() - started, np.mean([state.iterations for state in states])
+    say(f"{label}: {steps} steps of {dt} s, {1e3 * seconds / steps:.2f} ms and {iterations:.1f} Newton iterations a step")
+    return states
+
+
+def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) -> Path:
     """Write displacement fields (steps, V, 3) as a film, a picture or the path of the vertex that moved farthest."""
     times = dt * np.arange(1, 1 + len(next(iter(fields.values()))))
     if output.suffix == ".csv":

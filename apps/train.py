@@ -22,6 +22,7 @@ def train(
     study: Annotated[Path, typer.Argument(help="Folder of a study with snapshots.")],
     latent: Annotated[int, typer.Option(min=1, help="Latent dimension r.")] = Training.dim,
     width: Annotated[int, typer.Option(min=1, help="Width of the two hidden layers of the decoder.")] = Training.hidden[0],
+    coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = Training.seed,
@@ -33,7 +34,9 @@ def train(
     """
     problem = Problem.load(study)
     full = problem.full_model()
-    training = Training(dim=latent, hidden=(width, width), epochs=epochs, learning_rate=learning_rate, seed=seed)
+    training = Training(
+        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed
+    )
     chosen = None if device == "auto" else torch.device(device)
     make_model(full, Snapshots.load(study / "snapshots", full), training, study, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")

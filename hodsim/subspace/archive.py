@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from hodsim.fem import FullModel, NeoHookean, Rayleigh, StableNeoHookean, StVK
+from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
 from hodsim.mesh import TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
@@ -52,7 +52,7 @@ class Model:
         header = {
             "format": FORMAT,
             "fingerprint": full.fingerprint,
-            "material": {"kind": type(full.material).__name__, **asdict(full.material)},
+            "material": _described(full.material),
             "density": full.density,
             "damping": asdict(full.damping),
             "lumped": full.lumped,
@@ -102,6 +102,13 @@ class Model:
             return cls(stored, _subspace(header, arrays), header["notes"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
+
+
+def _described(material: Material) -> dict[str, Any]:
+    kind = type(material).__name__
+    if MATERIALS.get(kind) is not type(material):
+        raise ValueError(f"material {kind} cannot be stored in a model file; expected one of {', '.join(MATERIALS)}")
+    return {"kind": kind, **vars(material)}
 
 
 def _structure(network: nn.Module) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Autoencoder(nn.Module):
         with torch.no_grad():  # start as PCA: the skips invert one another, the perceptrons add nothing yet
             self.encoder.skip.weight.zero_()
             self.encoder.skip.weight[:, :dim] = torch.diag(1 / deviations[:dim])
-            self.encoder.e[-1].weight.zero_()
-            self.encoder.e[-1].bias.zero_()
+            for parameter in self.encoder.e[-1].parameters():
+                parameter.zero_()
             self.last.weight.zero_()
             self.last.weight[:dim, :dim] = torch.diag(deviations[:dim])
 

@@ -1,4 +1,5 @@
 """The window: a `Player` shown in Polyscope, with a panel of controls. The only file that imports polyscope."""
+# pyright: reportAttributeAccessIssue=false    (the names of polyscope.imgui are made at run time)
 
 from __future__ import annotations
 

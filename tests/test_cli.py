@@ -1,0 +1,189 @@
+"""The `hodsim` command as a user runs it: the whole chain on a small body, and mistakes that end in one sentence."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import meshio
+import numpy as np
+import pytest
+
+from hodsim.apps.cli import main
+from hodsim.mesh import TetMesh
+
+SWEEP = ["--steps", "20", "--train", "6", "--validation", "2", "--test", "2", "--youngs-modulus", "1e5", "--workers", "1"]
+
+
+class Run(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def hodsim(*arguments: object, folder: Path) -> Run:
+    """Run the command line in this process, as the `hodsim` script would in a folder and without a display."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["hodsim", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        patch.delenv("DISPLAY", raising=False)
+        patch.delenv("WAYLAND_DISPLAY", raising=False)
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Run(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with body.msh and the study made of it by the commands in turn."""
+    folder = tmp_path_factory.mktemp("chain")
+    TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(folder / "body.msh")
+    for arguments in (
+        ["snapshots", "body.msh", "--output", "study", *SWEEP],
+        ["train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20],
+        ["report", "study"],
+    ):
+        run = hodsim(*arguments, folder=folder)
+        assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_the_chain_leaves_everything_in_the_study(folder):
+    made = {path.name for path in (folder / "study").iterdir()}
+    assert made >= {"study.json", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4"}
+    assert len(list((folder / "study" / "snapshots").iterdir())) == 10
+
+
+def test_the_report_has_the_promised_keys(folder):
+    report = json.loads((folder / "study" / "report.json").read_text())
+    assert report.keys() >= {"dofs", "latent", "full", "models", "offline", "break_even_steps", "environment"}
+    assert report["dofs"] == 48 and report["latent"] == 3
+    assert [(model["name"], model["r"]) for model in report["models"]] == [("HoD-Net 3", 3), ("PCA 6", 6), ("PCA 12", 12), ("PCA 20", 20)]
+    for model in report["models"]:
+        assert model.keys() >= {
+            "name", "r", "elasticity", "tip_error", "position_error", "velocity_error", "energy_error", "ms_per_step",
+            "newton_iterations", "failed_steps", "speedup",
+        }  # fmt: skip
+    # more principal directions of the same poses reconstruct better, and the errors of the simulation follow
+    errors = [model["position_error"] for model in report["models"][1:]]
+    assert errors[2] < errors[1] < errors[0]
+
+
+def test_what_is_done_is_used_again(folder):
+    model, case = folder / "study" / "model.hod", next((folder / "study" / "snapshots").iterdir())
+    before = model.stat().st_mtime_ns, case.stat().st_mtime_ns
+    assert hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, folder=folder).returncode == 0
+    run = hodsim("train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, folder=folder)
+    assert "up to date" in run.stdout
+    assert (model.stat().st_mtime_ns, case.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "png", "gif", "mp4"])
+def test_simulate_saves_a_motion(folder, suffix):
+    run = hodsim("simulate", "study/model.hod", "--steps", 10, "--output", f"motion.{suffix}", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert (folder / f"motion.{suffix}").stat().st_size > 0
+
+
+def test_simulate_compares_with_the_full_model(folder):
+    run = hodsim("simulate", "study/model.hod", "--steps", 10, "--compare", "--output", "both.csv", folder=folder)
+    assert run.returncode == 0, run.stderr
+    rows = np.genfromtxt(folder / "both.csv", delimiter=",", names=True)
+    assert len(rows) == 10
+    np.testing.assert_allclose(rows["time"], 0.01 * np.arange(1, 11))
+    assert np.abs(rows["full_model_z"]).max() > 0
+
+
+def test_the_installed_script_runs():
+    run = subprocess.run([Path(sys.executable).with_name("hodsim"), "--help"], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0
+    assert "Start with `hodsim beam`" in run.stdout
+
+
+@pytest.mark.parametrize("command", ["beam", "snapshots", "train", "simulate", "view", "report"])
+def test_help_explains_with_an_example(command, tmp_path):
+    run = hodsim(command, "--help", folder=tmp_path)
+    assert run.returncode == 0
+    assert f"Example: hodsim {command}" in run.stdout
+
+
+def surface(folder: Path) -> str:
+    meshio.write(folder / "surface.obj", meshio.Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]], [("triangle", [[0, 1, 2]])]))
+    return "surface.obj"
+
+
+def inverted(folder: Path) -> str:
+    points = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, -1.0]]
+    meshio.write(folder / "inverted.vtu", meshio.Mesh(points, [("tetra", [[0, 1, 2, 3], [0, 1, 2, 4]])]))
+    return "inverted.vtu"
+
+
+def flat(folder: Path) -> str:
+    points = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0.0]]
+    meshio.write(folder / "flat.vtu", meshio.Mesh(points, [("tetra", [[0, 1, 2, 3], [0, 1, 4, 2]])]))
+    return "flat.vtu"
+
+
+def text(folder: Path) -> str:
+    (folder / "text.msh").write_text("this is no mesh")
+    return "text.msh"
+
+
+def box(folder: Path) -> str:
+    return str(TetMesh.box((0.2, 0.1, 0.1), (2, 1, 1)).save(folder / "box.msh"))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "options", "sentence"),
+    [
+        (surface, [], "has no tetrahedra"),
+        (inverted, [], "tetrahedron 1"),
+        (flat, [], "tetrahedron 1"),
+        (text, [], "text.msh"),
+        (lambda folder: "missing.msh", [], "missing.msh"),
+        (box, ["--youngs-modulus", "0"], "youngs_modulus is 0.0; expected a finite number greater than 0"),
+        (box, ["--youngs-modulus", "nan"], "youngs_modulus is nan"),
+        (box, ["--density", "-1"], "density is -1.0; expected a finite number greater than 0"),
+        (box, ["--poisson-ratio", "0.5"], "poisson_ratio is 0.5; expected a number strictly between -1.0 and 0.5"),
+        (box, ["--poisson-ratio", "-1"], "poisson_ratio is -1.0"),
+        (box, ["--dt", "0"], "dt is 0.0"),
+        (box, ["--pin", "left"], "pin is 'left'; expected one of x-min"),
+        (box, ["--material", "rubber"], "material is 'rubber'; expected one of StVK"),
+    ],
+)
+def test_a_mistake_ends_with_one_sentence(mesh, options, sentence, tmp_path):
+    run = hodsim("snapshots", mesh(tmp_path), "--output", "study", *options, "--workers", 1, "--steps", 2, "--train", 1, folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith("hodsim: ") and run.stderr.count("\n") == 1
+    assert sentence in run.stderr
+    assert not list(tmp_path.glob("study/snapshots/*"))
+
+
+def test_a_study_of_another_problem_is_not_mixed_in(folder):
+    run = hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, "--density", 500, folder=folder)
+    assert run.returncode == 1
+    assert "study holds another study (density 1000.0 -> 500.0)" in run.stderr
+
+
+def test_commands_say_what_comes_first(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for command in (["train", "empty"], ["report", "empty"]):
+        run = hodsim(*command, folder=tmp_path)
+        assert run.returncode == 1
+        assert "start with `hodsim snapshots MESH --output empty`" in run.stderr
+
+
+def test_a_model_of_another_mesh_is_refused(folder, tmp_path):
+    TetMesh.box((0.5, 0.1, 0.1), (5, 1, 1)).save(tmp_path / "body.msh")
+    assert hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, folder=tmp_path).returncode == 0
+    (tmp_path / "study" / "model.hod").write_bytes((folder / "study" / "model.hod").read_bytes())
+    run = hodsim("report", "study", folder=tmp_path)
+    assert run.returncode == 1
+    assert "model.hod was made for another mesh, material or set of pins" in run.stderr
