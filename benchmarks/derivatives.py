@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ def _conv_cases() -> list[Case]:
 
 
 def _laplacian_case(dtype: str, points: int, jax) -> Case:
-    net = network(2, 8, nn.Tanh, getattr(torch, dtype), width=100, hidden=4)[:-1]
+    net = nn.Sequential(*list(network(2, 8, nn.Tanh, getattr(torch, dtype), width=100, hidden=4))[:-1])
     x = torch.rand(points, 2, dtype=getattr(torch, dtype))
     weights = sum(layer.weight.numel() for layer in net if isinstance(layer, nn.Linear))
     engines = {"hodsim": [lambda x: laplacian(net, x)],
@@ -290,7 +291,7 @@ def _measure_case(case: Case, threads: int, rate: float, quick: bool, jax) -> di
     return {"case": case.name, "dtype": case.dtype, "batch": case.batch, "threads": threads, "floor_ms": floor, "engines": engines}
 
 
-def _measure(f: Callable, seconds: float) -> tuple[dict, object]:
+def _measure(f: Callable, seconds: float) -> tuple[dict, Any]:
     start = time.perf_counter()
     value = f()
     first = time.perf_counter() - start
