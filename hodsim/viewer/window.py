@@ -1,5 +1,6 @@
 """The window: a `Player` shown in Polyscope, with a panel of controls. The only file that imports polyscope."""
-# pyright: reportAttributeAccessIssue=false    (the names of polyscope.imgui are made at run time)
+# The names of polyscope.imgui are made at run time.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
