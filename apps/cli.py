@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import torch
 import typer
 from threadpoolctl import threadpool_limits
 
@@ -32,8 +31,7 @@ for command in (beam, snapshots, train, simulate, view, report):
 def main() -> None:
     """Run the command line; a user's mistake ends with one sentence and exit status 1, Ctrl-C with 130."""
     # matrices and networks here are small: several threads would only wait for one another, twice as slow alone, 40x on a busy machine
-    threadpool_limits(1, user_api="blas")
-    torch.set_num_threads(1)
+    threadpool_limits(1)
     try:
         app()
     except KeyboardInterrupt:

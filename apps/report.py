@@ -9,8 +9,8 @@ import typer
 
 from hodsim.apps.console import comparison, progress_bar, say
 from hodsim.apps.study import Problem
-from hodsim.reduced import ReducedModel
-from hodsim.report import evaluate, summary, write_report
+from hodsim.reduced import ReducedModel, variational_step
+from hodsim.report import Contender, evaluate, summary, write_report
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model, pca
 
@@ -32,13 +32,18 @@ def report(
 def make_report(problem: Problem, model: Model, snapshots: Snapshots, folder: Path, *, command: str, rough: bool = False) -> Path:
     """Evaluate and write the report; returns the page."""
     full, poses = model.full, snapshots.split("train").poses()
-    subspaces = [model.subspace] + [pca(poses, dim, mass=full.mass) for dim in PCA_DIMENSIONS]
+    network = ReducedModel(full, model.subspace)
+    contenders = [
+        Contender(network, advance=variational_step),
+        Contender(network, name=f"{model.subspace.name}, Euler-Lagrange"),
+        # in a linear subspace the two forms are one
+        *(Contender(ReducedModel(full, pca(poses, dim, mass=full.mass))) for dim in PCA_DIMENSIONS),
+    ]
     held_out = [case for case in problem.cases() if case.split == "test"]
     with progress_bar("Held-out cases (runs)") as update:
         evaluation = evaluate(
-            full, [ReducedModel(full, subspace) for subspace in subspaces], held_out, bending_loads(full), dt=problem.dt, steps=problem.steps,
-            progress=update,
-        )  # fmt: skip
+            full, contenders, held_out, bending_loads(full), dt=problem.dt, steps=problem.steps, progress=update
+        )
     learned = sum(snapshots.split(name).seconds.sum() for name in ("train", "validation"))
     offline = {"snapshots_s": float(learned), "training_s": model.notes["training_s"]}
     with progress_bar("Drawing (frames)") as update:

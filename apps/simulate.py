@@ -14,13 +14,14 @@ from hodsim import dynamics
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
 from hodsim.mesh import TetMesh
-from hodsim.reduced import ReducedModel
+from hodsim.reduced import ReducedModel, variational_step
 from hodsim.report import Body, Scene, animation, picture
 from hodsim.snapshots import bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Model
 
 SCHEMES = {"backward-euler": dynamics.backward_euler, "bdf2": dynamics.bdf2, "newmark": dynamics.newmark}
+VARIATIONAL = "variational"  # a network's best form of backward Euler, which is what the full model then takes
 FRAMES_PER_SECOND = 50
 OUTPUTS = (".mp4", ".gif", ".png", ".csv")
 
@@ -33,15 +34,15 @@ def simulate(
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
-    scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES))] = "backward-euler",
+    scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *SCHEMES)))] = VARIATIONAL,
     compare: Annotated[bool, typer.Option(help="Run the full model beside it.")] = False,
 ) -> None:
     """Simulate a model under a load that is switched on at rest and kept, and save its motion.
 
     Example: hodsim simulate out/beam/model.hod --tip 0 0 -0.8 --output out/swing.mp4
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join(SCHEMES)}")
+    if scheme not in (VARIATIONAL, *SCHEMES):
+        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((VARIATIONAL, *SCHEMES))}")
     if output.suffix not in OUTPUTS:
         raise ValueError(f"output is {output}; expected a name that ends in one of {', '.join(OUTPUTS)}")
     loaded = Model.load(model)
@@ -49,22 +50,24 @@ def simulate(
     shapes = bending_loads(full)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
     interval: float = loaded.notes["dt"] if dt is None else dt
-    run = partial(_run, dt=interval, scheme=SCHEMES[scheme], steps=steps)
+    run = partial(_run, dt=interval, steps=steps)
+    advance = partial(dynamics.step, scheme=SCHEMES.get(scheme, dynamics.backward_euler))
     motions = {}
     if compare:
-        motions["full model"] = [state.q for state in run(full, force, "full model")]
-    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name)
+        motions["full model"] = [state.q for state in run(full, force, "full model", advance=advance)]
+    chosen = variational_step if scheme == VARIATIONAL else advance
+    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name, advance=chosen)
     motions[loaded.subspace.name] = [reduced.displacement(state) for state in states]
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")
 
 
 def _run(
-    system: FullModel | ReducedModel, force: np.ndarray, label: str, *, dt: float, scheme: dynamics.Scheme, steps: int
+    system: FullModel | ReducedModel, force: np.ndarray, label: str, *, dt: float, advance: dynamics.Advance, steps: int
 ) -> list[dynamics.State]:
     states, started = [], time.perf_counter()
     with progress_bar(f"{label} (steps)") as update:
-        for number, state in enumerate(dynamics.simulate(system, system.state(), dt, force=force, scheme=scheme, steps=steps), 1):
+        for number, state in enumerate(dynamics.simulate(system, system.state(), dt, force=force, advance=advance, steps=steps), 1):
             states.append(state)
             update(number, steps)
     seconds, iterations = time.perf_counter() - started, np.mean([state.iterations for state in states])

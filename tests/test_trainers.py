@@ -118,7 +118,7 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     full, dt = small_beam(), 0.01
     poses = snapshots.poses()[5:8]
     basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
-    data = prepare(full, basis, poses, dt, inertia=1.0, device=torch.device("cpu"), tick=lambda: None)
+    data = prepare(full, basis, poses, dt, device=torch.device("cpu"), tick=lambda: None)
     scale = np.mean(np.sum((poses @ (full.mass @ basis)) ** 2, axis=1)) / dt**2
     e = 1e-4 * np.random.default_rng(0).standard_normal(8)
 

@@ -3,11 +3,11 @@
 Poses become coordinates z (p,) in an M-orthonormal basis Phi of principal directions. A reconstruction error e = z^ - z of the pose u
 costs
 
-    w |e|^2 / dt^2 + e^T Phi^T K(u) Phi e
+    |e|^2 / dt^2 + e^T Phi^T K(u) Phi e
 
-which for w = 1 is the second-order growth, by an error Phi e, of the incremental potential that a backward Euler step minimises. The
-first term alone would let small errors in stiff directions carry spurious elastic force, which spoils a simulation long before it shows
-in the pose; the second alone cares too little for where the body is.
+which is twice the second-order growth, by an error Phi e, of the incremental potential that a backward Euler step minimises. The first
+term alone would let small errors in stiff directions carry spurious elastic force, which spoils a simulation long before it shows in
+the pose.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from hodsim.trainers.loop import Fit, Progress, fit
 
 @dataclass(frozen=True)
 class Training:
-    """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose, the weight w
-    of inertia in the metric, and Adam's batch size, number of epochs and highest learning rate."""
+    """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose, and Adam's
+    batch size, number of epochs and highest learning rate."""
 
     dim: int = 6
-    hidden: tuple[int, ...] = (32, 32)
+    hidden: tuple[int, ...] = (64, 64)
     coordinates: int = 48
     stride: int = 4
-    inertia: float = 10.0
     batch: int = 256
-    epochs: int = 300
+    epochs: int = 500
     learning_rate: float = 3e-3
     seed: int = 0
 
@@ -83,9 +82,7 @@ def train_autoencoder(
         if preparation:
             preparation(count, total)
 
-    data = {
-        name: prepare(full, basis, part, snapshots.dt, inertia=training.inertia, device=device, tick=tick) for name, part in poses.items()
-    }
+    data = {name: prepare(full, basis, part, snapshots.dt, device=device, tick=tick) for name, part in poses.items()}
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
@@ -107,7 +104,7 @@ def train_autoencoder(
 
 
 def prepare(
-    full: FullModel, basis: np.ndarray, poses: np.ndarray, dt: float, *, inertia: float, device: torch.device, tick: Callable[[], None]
+    full: FullModel, basis: np.ndarray, poses: np.ndarray, dt: float, *, device: torch.device, tick: Callable[[], None]
 ) -> Data:
     """Coordinates and error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric."""
     p = basis.shape[1]
@@ -115,7 +112,7 @@ def prepare(
     metric = np.empty((len(poses), p, p))
     for i, pose in enumerate(poses):
         metric[i] = basis.T @ (full.stiffness(pose.astype(np.float64)) @ basis)
-        metric[i].flat[:: p + 1] += inertia / dt**2
+        metric[i].flat[:: p + 1] += 1 / dt**2
         tick()
     metric /= np.mean(np.sum(coordinates**2, axis=1)) / dt**2
     return Data(torch.from_numpy(coordinates.astype(np.float64)).to(device), torch.from_numpy(metric).to(device))

@@ -2,8 +2,10 @@
 
     1/(2 dt^2) |f(q) - u_pred|_M^2 + 1/(2 dt) |f(q) - u_n|_C^2 + V(f(q)) - f_ext . f(q),    u_pred = 2 u_n - u_(n-1)
 
-Inertia is discretised in displacements, not in q, so that two derivatives of the decoder suffice. As dt -> 0 its solution and that of
-the latent Euler-Lagrange equation by backward Euler agree. `variational_step` takes the place of `dynamics.step`.
+Inertia is discretised in displacements, not in q, so that two derivatives of the decoder suffice, and so that its error in time is the
+full model's own. The latent Euler-Lagrange equation by backward Euler agrees with it as dt -> 0, but at a given dt adds an error of the
+curved coordinates, D^2 f[v, v] at the end of a step instead of along it, which pushes a fast motion sideways into soft directions.
+`variational_step` takes the place of `dynamics.step`.
 """
 
 from __future__ import annotations

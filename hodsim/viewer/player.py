@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from hodsim.checks import positive
-from hodsim.dynamics import Scheme, State, backward_euler, step
-from hodsim.reduced import ReducedModel
+from hodsim.dynamics import State
+from hodsim.reduced import ReducedModel, variational_step
 from hodsim.solve import ConvergenceError
 
 LONGEST_FRAME = 0.1  # [s] of real time that one frame may ask for; what is more is dropped
@@ -26,8 +26,8 @@ class Player:
     amplitudes: by the name of a load shape, its components (c,), to be set at will. trouble: why the motion stopped by itself, or None.
     """
 
-    def __init__(self, model: ReducedModel, shapes: Mapping[str, np.ndarray], *, dt: float, scheme: Scheme = backward_euler):
-        self.model, self.dt, self.scheme = model, positive("dt", dt), scheme
+    def __init__(self, model: ReducedModel, shapes: Mapping[str, np.ndarray], *, dt: float):
+        self.model, self.dt = model, positive("dt", dt)
         self.amplitudes = {name: np.zeros(columns.shape[1]) for name, columns in shapes.items()}
         self._shapes = {name: model.subspace.basis.T @ columns for name, columns in shapes.items()}
         self._surface = np.unique(model.full.mesh.surface)
@@ -66,7 +66,7 @@ class Player:
         """Take one step; a step that fails pauses the motion at the last good state, the reason in `trouble`."""
         started = time.perf_counter()
         try:
-            state = step(self.model, self.state, self.dt, force=self.force, scheme=self.scheme)
+            state = variational_step(self.model, self.state, self.dt, force=self.force)
         except ConvergenceError as error:
             self.paused, self.trouble = True, error.reason
             return False
