@@ -8,6 +8,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from hodsim.apps.beam import beam
+from hodsim.apps.bench import bench
 from hodsim.apps.console import complain
 from hodsim.apps.report import report
 from hodsim.apps.simulate import simulate
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (beam, snapshots, train, simulate, view, report):
+for command in (beam, snapshots, train, simulate, view, report, bench):
     app.command()(command)
 
 

@@ -47,19 +47,18 @@ def complain(text: str) -> None:
 def comparison(summary: Mapping[str, Any]) -> None:
     """The table of a report: one row a model."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "tip error", "median", "worst", "velocity", "energy", "ms per step", "iterations", "failed", "speed-up"):
-        table.add_column(column, justify="left" if not column else "right")
+    for column in ("", "tip error", "median", "worst", "ms/step", "speed-up", "failed"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     full = summary["full"]
-    table.add_row("full model", "", "", "", "", "", f"{full['ms_per_step']['p50']:.2f}", f"{full['newton_iterations']:.1f}", "", "")
+    table.add_row("full model", "", "", "", f"{full['ms_per_step']['p50']:.2f}", "", "")
     for model in summary["models"]:
         tip = model["tip_error"]
-        errors = [tip["mean"], tip["median"], tip["max"], model["velocity_error"], model["energy_error"]]
+        errors = [tip["mean"], tip["median"], tip["max"]]
         table.add_row(
             model["name"],
             *("-" if error is None else f"{100 * error:.1f} %" for error in errors),
             f"{model['ms_per_step']['p50']:.2f}",
-            f"{model['newton_iterations']:.1f}",
-            str(model["failed_steps"]),
             f"{model['speedup']:.1f}x",
+            str(model["failed_steps"]),
         )
     console.print(table)

@@ -8,6 +8,7 @@ A peer that is not installed or fails on a case is named in the table with its e
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import multiprocessing
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from hodsim.multicomplex import derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
+from hodsim.storage import write_atomically
 
 SHAPES = ((40, 400), (200, 200), (400, 40))
 WIDTH = 200
@@ -218,7 +221,7 @@ def _jax_directional(jax, make, *arrays: Tensor, jet=None):
 def measure(threads: int, quick: bool) -> list[dict]:
     """Time all cases in this process, which has not imported JAX yet."""
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
-    torch.set_num_threads(threads)
+    threadpool_limits(threads)
     jax = _import_jax()
     rate = _product_rate()
     rows = []
@@ -308,7 +311,9 @@ def _peak_memory(f: Callable) -> float | None:
         return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        switch = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        os.write(switch, b"5")  # sets the peak back to the present
+        os.close(switch)
         before = peak()
         f()
         return (peak() - before) / 1024
@@ -344,8 +349,6 @@ def step_errors() -> dict:
 
 def run(output: Path, quick: bool = False) -> dict:
     """Measure, and write derivatives.json, derivatives.md and derivatives.png into the directory `output`."""
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
     cores = os.cpu_count() or 1
     rows = []
     for threads in (1,) if quick or cores == 1 else (1, cores):
@@ -353,9 +356,9 @@ def run(output: Path, quick: bool = False) -> dict:
             rows += pool.submit(measure, threads, quick).result()
     report = {"quick": quick, "machine": {"processor": platform.processor() or platform.machine(), "cores": cores, "torch": torch.__version__},
               "cases": rows, "step_errors": step_errors()}
-    (output / "derivatives.json").write_text(json.dumps(report, indent=1))
-    (output / "derivatives.md").write_text(_table(report))
-    _figure(report, output / "derivatives.png")
+    write_atomically(output / "derivatives.json", json.dumps(report, indent=1))
+    write_atomically(output / "derivatives.md", _table(report))
+    write_atomically(output / "derivatives.png", _figure(report))
     return report
 
 
@@ -378,7 +381,7 @@ def _table(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _figure(report: dict, path: Path) -> None:
+def _figure(report: dict) -> bytes:
     """Left: Fig. 1. Right: Fig. 3, gradients and Hessians of the paper's networks by engine."""
     from matplotlib.figure import Figure
 
@@ -399,10 +402,6 @@ def _figure(report: dict, path: Path) -> None:
     right.set(yscale="log", ylabel="ms, one thread, float32, batch 1", title="the paper's networks")
     right.set_xticks([i + 0.4 for i in range(len(rows))], [row["case"] for row in rows], rotation=20, fontsize=7)
     right.legend(fontsize=7)
-    figure.savefig(path, dpi=130)
-
-
-if __name__ == "__main__":
-    import sys
-
-    run(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/bench"), quick="--quick" in sys.argv)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130)
+    return image.getvalue()

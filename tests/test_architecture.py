@@ -18,25 +18,25 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "trainers": "hodsim.trainers"}  # folder of the source tree -> package installed
+PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.benchmarks", "trainers": "hodsim.trainers"}  # folder of the source tree -> package installed
 
 # A module imports from its own layer and from those before it.
 LAYERS = (
     "checks", "storage", "multicomplex", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
-    "report", "viewer", "trainers", "apps",
+    "report", "viewer", "trainers", "benchmarks", "apps",
 )  # fmt: skip
 
 # Packages that only some layers may import. numpy and scipy are everywhere.
 CONFINED = {
     "polyscope": {"viewer"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "benchmarks"},
     "jinja2": {"report"},
     "PIL": {"report", "viewer"},
     "imageio_ffmpeg": {"report"},
     "meshio": {"mesh"},
     "typer": {"apps"},
     "rich": {"apps"},
-    "torch": {"checks", "multicomplex", "optim", "fem", "subspace", "reduced", "report", "trainers", "apps"},
+    "torch": {"checks", "multicomplex", "optim", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
 }
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "helpers", "misc", "tools"}
@@ -185,7 +185,8 @@ def test_names_of_files_say_what_is_in_them():
 
 def test_every_import_is_a_dependency_that_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=\[;]", requirement)[0] for requirement in project["dependencies"]}
+    requirements = project["dependencies"] + project["optional-dependencies"]["peers"]
+    declared = {re.split(r"[<>=\[;]", requirement)[0] for requirement in requirements}
     distribution = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "markupsafe": "jinja2"}
     imported = {name.split(".")[0] for module in MODULES for _, name in module.imports()} - sys.stdlib_module_names - {"hodsim"}
     assert {distribution.get(name, name) for name in imported} == declared

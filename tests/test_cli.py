@@ -108,7 +108,7 @@ def test_the_installed_script_runs():
     assert "Start with `hodsim beam`" in run.stdout
 
 
-@pytest.mark.parametrize("command", ["beam", "snapshots", "train", "simulate", "view", "report"])
+@pytest.mark.parametrize("command", ["beam", "snapshots", "train", "simulate", "view", "report", "bench"])
 def test_help_explains_with_an_example(command, tmp_path):
     run = hodsim(command, "--help", folder=tmp_path)
     assert run.returncode == 0

@@ -1,0 +1,29 @@
+"""`hodsim bench`: the benchmarks that the figures in the documentation come from."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hodsim.apps.console import say
+
+BENCHMARKS = ("derivatives",)
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help=", ".join(BENCHMARKS))],
+    output: Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.png.")] = Path("out/bench"),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and repeats: rough figures.")] = False,
+) -> None:
+    """Measure side by side with the peers that are installed, and write NAME.json, a table NAME.md and a figure NAME.png.
+
+    Example: hodsim bench derivatives --quick
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"there is no benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
+    import_module(f"hodsim.benchmarks.{name}").run(output, quick)
+    for suffix in ("json", "md", "png"):
+        say(f"  {output / name}.{suffix}")
