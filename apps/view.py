@@ -1,4 +1,4 @@
-"""`hodsim view`: a model live in a window."""
+"""`hodsim view`: a model live in a window, or as a film."""
 
 from __future__ import annotations
 
@@ -7,41 +7,95 @@ from typing import Annotated
 
 import typer
 
-from hodsim.apps.console import say
+from hodsim.apps.console import progress_bar, say
+from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
-from hodsim.snapshots import bending_loads
-from hodsim.subspace import Model
-from hodsim.viewer import Player, has_display
+from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.subspace import Model, modal, pca
+from hodsim.viewer import Player, Recording, has_display, render
 from hodsim.viewer import show as show_player
+
+FRAMES_PER_SECOND = 30
+DEFAULT_DT = 0.01
+BESIDE = "full, pca, modal or another model file of the same body"
 
 
 def view(
     model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
+    beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
     dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Close by itself after this many frames; works without a display too.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Save the last frame as .png.")] = None,
     body: Annotated[tuple[float, float, float], typer.Option(help="Load on the whole body to start with.")] = (0, 0, -0.4),
+    replay: Annotated[Path | None, typer.Option(help="Do again what a recording (.json) of the window holds.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Draw off screen, to --output.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Film (.mp4, .gif) or last picture (.png), drawn off screen.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames to draw; 30 are one second of a film.")] = None,
 ) -> None:
-    """Show a model live: pause, single step, reset, sliders for the loads, milliseconds per step.
+    """Show a model live: pull it with the mouse, load it by sliders, pause, step, reset, record.
 
-    Example: hodsim view out/beam/model.hod
+    Example: hodsim view out/beam/model.hod --beside full --beside pca
     """
-    show(model, dt=dt, frames=frames, picture=picture, body=body)
+    show(model, beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames)
 
 
 def show(
     file: Path,
     *,
+    beside: list[str] | tuple[str, ...] = (),
     dt: float | None = None,
-    frames: int | None = None,
-    picture: Path | None = None,
     body: tuple[float, float, float] = (0, 0, -0.4),
+    replay: Path | None = None,
+    headless: bool = False,
+    output: Path | None = None,
+    frames: int | None = None,
 ) -> None:
+    """Open the window, or draw off screen when headless or given an output. Everything is read and checked before that."""
     loaded = Model.load(file)
-    if frames is None and not has_display():
-        raise ValueError(f"no display to open a window on; with --frames N --picture FILE.png, {file} is drawn off screen")
-    player = Player(ReducedModel(loaded.full, loaded.subspace), bending_loads(loaded.full), dt=loaded.notes["dt"] if dt is None else dt)
-    player.amplitudes["body"][:] = body
-    show_player(player, title=f"{loaded.subspace.name}, {file.name}", frames=frames, picture=picture)
-    if picture is not None:
-        say(f"saved {picture}")
+    if headless and output is None:
+        raise ValueError("--headless draws to a file; name it with --output FILE.mp4, .gif or .png")
+    if output is None and not has_display():
+        raise ValueError(f"no display to open a window on; --headless --frames 90 --output view.mp4 draws {file} off screen")
+    player = make_player(file, loaded, beside, loaded.notes.get("dt", DEFAULT_DT) if dt is None else dt)
+    if replay is None:
+        player.amplitudes["body"][:] = body
+    else:
+        player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
+    title = f"{loaded.subspace.name}, {file.name}"
+    if output is None:
+        show_player(player, title=title, frames=frames)
+        return
+    if frames is None:
+        frames = 3 * FRAMES_PER_SECOND if player.replaying is None else round(player.replaying.duration * FRAMES_PER_SECOND)
+    with progress_bar("Drawing (frames)") as update:
+        render(player, output, frames=frames, fps=FRAMES_PER_SECOND, title=title, progress=update)
+    say(f"saved {output}")
+
+
+def make_player(file: Path, loaded: Model, beside: list[str] | tuple[str, ...], dt: float) -> Player:
+    """The model and those beside it. Raises ValueError naming what cannot be shown and why."""
+    full = loaded.full
+    if not full.pinned.any():
+        raise ValueError(f"{file} holds a body that is pinned nowhere: it would fall out of the window; pin some vertices and train again")
+    models: dict[str, FullModel | ReducedModel] = {loaded.subspace.name: ReducedModel(full, loaded.subspace)}
+    for wanted in beside:
+        name, model = another(wanted, file, loaded)
+        models[name if name not in models else f"{name} ({wanted})"] = model
+    return Player(models, bending_loads(full), dt=dt)
+
+
+def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | ReducedModel]:
+    """A model to show beside that of a file, with its name."""
+    full, dim = loaded.full, loaded.subspace.dim
+    if wanted == "full":
+        return "full model", full
+    if wanted == "modal":
+        subspace = modal(full, dim)
+    elif wanted == "pca":
+        folder = file.parent / "snapshots"
+        if not folder.is_dir():
+            raise ValueError(f"PCA needs the snapshots that the model was trained on, in {folder}; compare with modal instead")
+        subspace = pca(Snapshots.load(folder, full).poses(), dim, full.mass)
+    elif wanted.endswith(".hod"):
+        subspace = Model.load(wanted, full=full).subspace
+    else:
+        raise ValueError(f"beside is {wanted!r}; expected {BESIDE}")
+    return subspace.name, ReducedModel(full, subspace)

@@ -47,11 +47,12 @@ class Case:
 
 def network(n: int, m: int, activation: type[nn.Module], dtype: torch.dtype, width: int = WIDTH, hidden: int = 7) -> nn.Sequential:
     """The paper's: `hidden` + 1 layers, an activation after each."""
-    torch.manual_seed(0)
     sizes = [n, *[width] * hidden, m]
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(a, b, dtype=dtype), activation()]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(a, b, dtype=dtype), activation()]
     return nn.Sequential(*layers).requires_grad_(False)
 
 
@@ -120,11 +121,12 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
 
 
 def _conv_cases() -> list[Case]:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(), nn.AvgPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.SiLU(),
-                        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
-    x, a = torch.randn(2, 16, 1, 28, 28)
-    w = torch.randn(10)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.SiLU(), nn.AvgPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.SiLU(),
+                            nn.AvgPool2d(2), nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
+        x, a = torch.randn(2, 16, 1, 28, 28)
+        w = torch.randn(10)
     weights = 8 * 9 * 784 + 16 * 8 * 9 * 196 + 7840
     return [
         Case("conv net: w.D2f[a,.]", "float32", 16, 4 * 16 * weights, x, {

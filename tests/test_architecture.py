@@ -18,7 +18,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.benchmarks", "trainers": "hodsim.trainers"}  # folder of the source tree -> package installed
+# folder of the source tree -> package installed
+PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.benchmarks", "trainers": "hodsim.trainers"}
 
 # A module imports from its own layer and from those before it.
 LAYERS = (

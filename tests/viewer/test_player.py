@@ -1,42 +1,69 @@
-"""The player without a window: time, pause, loads and failure."""
+"""The player without a window: time, pause, loads, pulls, poses and failure."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cases import curved_subspace, small_beam
-from hodsim.dynamics import simulate
+from hodsim.dynamics import bdf2, newmark, simulate, step
 from hodsim.reduced import ReducedModel, variational_step
 from hodsim.snapshots import bending_loads
+from hodsim.viewer import Player
 from hodsim.viewer import player as player_module
-from hodsim.viewer.player import Player
 
 DT = 0.01
 
 
-@pytest.fixture
-def player():
+def make(*, full_too: bool = False, **options) -> Player:
     full = small_beam()
-    return Player(ReducedModel(full, curved_subspace(full)), bending_loads(full, reach=0.2, twist=0.2), dt=DT)
+    models = {"curved": ReducedModel(full, curved_subspace(full))}
+    if full_too:
+        models["full"] = full
+    return Player(models, bending_loads(full, reach=0.2, twist=0.2), **{"dt": DT, **options})
+
+
+@pytest.fixture
+def player() -> Player:
+    return make()
 
 
 def test_steps_follow_the_clock_whatever_the_frame_rate(player):
     taken = [player.advance(elapsed) for elapsed in (0.004, 0.004, 0.004, 0.033, 0.056)]
     assert taken == [0, 0, 1, 3, 6]
-    assert player.state.time == pytest.approx(0.1)
+    assert player.time == pytest.approx(0.101 - 0.001)
 
 
-def test_the_motion_is_that_of_simulate(player):
+def test_time_is_neither_lost_nor_won_over_many_frames():
+    player = make()
+    frames = np.random.default_rng(0).uniform(0.001, 0.03, 400)
+    steps = sum(player.advance(elapsed, patient=True) for elapsed in frames)
+    assert steps == int(frames.sum() / DT + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "scheme, advance",
+    [
+        ("variational", variational_step),
+        ("backward Euler", step),
+        ("BDF2", partial(step, scheme=bdf2)),
+        ("Newmark", partial(step, scheme=newmark)),
+    ],
+)
+def test_the_motion_is_that_of_simulate(scheme, advance):
+    player = make(scheme=scheme)
     player.amplitudes["tip"][:] = (0, 0.1, -0.5)
     for _ in range(4):
         player.advance(0.025)
-    *_, last = simulate(player.model, player.model.state(), DT, force=player.force, steps=10, advance=variational_step)
-    np.testing.assert_allclose(player.state.q, last.q, atol=1e-12)
+    (body,) = player.bodies
+    *_, last = simulate(body.model, body.model.state(), DT, force=body.force(player.amplitudes), steps=10, advance=advance)
+    np.testing.assert_allclose(body.state.q, last.q, atol=1e-12)
 
 
 def test_a_slow_machine_falls_behind_instead_of_stalling(player, monkeypatch):
     now = [0.0]
 
-    def slow():  # every look at the clock costs 30 ms: three steps are all that fit into a frame
+    def slow():  # every look at the clock costs 30 ms: few steps fit into a frame
         now[0] += 0.03
         return now[0]
 
@@ -46,45 +73,104 @@ def test_a_slow_machine_falls_behind_instead_of_stalling(player, monkeypatch):
 
 
 def test_paused_time_does_not_pass(player):
-    player.paused = True
+    player.toggle()
     assert player.advance(1.0) == 0
-    assert player.step()
-    assert player.state.time == pytest.approx(DT)
+    player.single_step()
+    assert player.time == pytest.approx(DT)
+    player.toggle()
+    assert player.advance(0.02) == 2
 
 
 def test_reset_returns_to_rest_and_keeps_the_loads(player):
+    rest = player.bodies[0].positions
     player.amplitudes["body"][:] = (0, 0, -1)
     player.advance(0.05)
-    assert np.abs(player.positions - player._rest).max() > 0
+    assert np.abs(player.bodies[0].positions - rest).max() > 0
     player.reset()
-    assert player.state.time == 0
-    np.testing.assert_allclose(player.positions, player._rest, atol=1e-15)
+    assert player.time == 0
+    np.testing.assert_array_equal(player.bodies[0].positions, rest)
     np.testing.assert_array_equal(player.amplitudes["body"], (0, 0, -1))
 
 
-def test_positions_are_the_surface_of_the_decoded_body(player):
+def test_positions_are_the_surface_of_the_decoded_body():
+    player = make(full_too=True)
     player.amplitudes["tip"][:] = (0, 0, -1)
     player.advance(0.1)
-    full = player.model.full
-    whole = full.mesh.vertices + full.full_displacement(player.model.displacement(player.state))
-    np.testing.assert_allclose(player.positions[player.surface], whole[full.mesh.surface], atol=1e-14)
+    for body in player.bodies:
+        whole = body.full.mesh.vertices + body.full.full_displacement(body.decode(body.state.q))
+        np.testing.assert_allclose(body.positions[body.triangles], whole[body.full.mesh.surface], atol=1e-14)
+
+
+def test_the_full_model_moves_beside_the_reduced_one_under_the_same_load():
+    player = make(full_too=True)
+    player.amplitudes["tip"][:] = (0, 0, -0.5)
+    player.advance(0.1)
+    reduced, full = player.bodies
+    assert reduced.state.time == full.state.time == player.time
+    tip = full.place(player.tip) - full.full.mesh.vertices[player.tip]
+    assert tip[2] < -0.001
+    assert player.error(full) == 0
+    gap = reduced.place(player.tip) - full.place(player.tip)
+    assert player.error(reduced) == pytest.approx(np.linalg.norm(gap) / 0.4, rel=0.05)  # 0.4 m long; the tip is a corner
+
+
+def test_a_pulled_tip_comes_to_rest_where_spring_and_body_balance():
+    player = make(full_too=True)
+    start = player.full.mesh.vertices[player.tip]
+    small = np.array([0.0, 0.0, 1e-4]) * player.length
+    player.pulls[player.tip] = start + small
+    player.dt = 0.05
+    for _ in range(200):
+        player.step()
+    body = player.bodies[1]
+    moved = body.place(player.tip) - start
+    rows, _ = body.rows([player.tip])
+    compliance = rows @ np.linalg.solve(player.full.rest_stiffness.toarray(), rows.T)  # linear statics: x = C k (t - x)
+    expected = np.linalg.solve(np.eye(3) + player.grip * compliance, player.grip * compliance @ small)
+    np.testing.assert_allclose(moved, expected, rtol=2e-3, atol=2e-3 * np.linalg.norm(expected))
+
+
+def test_a_held_pose_stops_the_motion_of_all_and_releases_it_from_rest():
+    player = make(full_too=True)
+    player.pose = np.array([0.3, -0.2, 0.1])
+    player.advance(0.03)
+    lead, full = player.bodies
+    np.testing.assert_array_equal(lead.state.q, player.pose)
+    np.testing.assert_allclose(full.state.q, lead.decode(player.pose))
+    assert player.time == pytest.approx(0.03)
+    assert not lead.state.v.any()
+    player.pose = None
+    player.advance(0.02)
+    assert lead.state.v.any() and full.state.v.any()
 
 
 def test_a_step_that_fails_pauses_with_its_reason_and_can_be_reset(player):
     player.advance(0.03)
-    good = player.state
+    good = player.bodies[0].state
     player.amplitudes["tip"][:] = np.nan
     player.advance(0.03)
     assert player.paused
-    assert "not finite" in player.trouble
-    assert player.state is good
+    assert player.trouble.startswith("curved: ") and "not finite" in player.trouble
+    assert player.bodies[0].state is good
+    player.toggle()
+    player.single_step()
+    assert player.paused and player.bodies[0].state is good  # only a reset helps
     player.amplitudes["tip"][:] = 0
-    player.reset()
+    player.start_over()
     assert not player.paused and player.trouble is None
     assert player.advance(0.02) == 2
 
 
-@pytest.mark.parametrize("dt", [0.0, float("nan")])
-def test_refuses_a_time_step_that_is_not_positive(player, dt):
-    with pytest.raises(ValueError, match="dt is"):
-        Player(player.model, {}, dt=dt)
+def test_one_body_that_fails_stops_all_at_the_same_time():
+    player = make(full_too=True)
+    player.advance(0.02)
+    player.bodies[1]._shapes["tip"] = np.full_like(player.bodies[1]._shapes["tip"], np.nan)
+    player.advance(0.02)
+    assert player.trouble.startswith("full: ")
+    assert [body.state.time for body in player.bodies] == [player.time] * 2
+
+
+@pytest.mark.parametrize("options, message", [({"dt": 0.0}, "dt is"), ({"dt": float("nan")}, "dt is"), ({"scheme": "Euler"}, "scheme is")])
+def test_refuses_settings_that_cannot_be_stepped(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
