@@ -15,6 +15,8 @@ and column k of the tangent dR/dq + s1 dR/dv + s2 dR/da is
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from hodsim.checks import shape
@@ -57,6 +59,12 @@ class ReducedModel:
         rest = self.features.motion(*np.zeros((2, subspace.dim)))
         self._rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
+
+    def with_elasticity(self, elasticity: Elasticity) -> ReducedModel:
+        """The same model with another elastic potential; all else is shared."""
+        other = copy(self)
+        other.elasticity, other._last = elasticity, None
+        return other
 
     @property
     def rounding_force(self) -> float:

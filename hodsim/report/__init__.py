@@ -3,7 +3,7 @@
 from hodsim.report.evaluate import Contender, evaluate
 from hodsim.report.page import ReportFiles, summary, write_report
 from hodsim.report.records import Evaluation, Failure, Record, Spread
-from hodsim.report.render import Body, Scene, animation, picture
+from hodsim.report.render import Body, Scene, animation, film, picture
 
 __all__ = [
     "Body",
@@ -16,6 +16,7 @@ __all__ = [
     "Spread",
     "animation",
     "evaluate",
+    "film",
     "picture",
     "summary",
     "write_report",

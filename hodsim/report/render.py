@@ -125,10 +125,6 @@ def animation(path: Path | str, scene: Scene, *, fps: float | None = None, progr
     Without fps [1/s] it plays in real time. progress is called with the frames done and in all.
     Raises ValueError for another suffix.
     """
-    path = Path(path)
-    encoders = {".mp4": _mp4, ".gif": _gif}
-    if path.suffix.lower() not in encoders:
-        raise ValueError(f"{path} has the suffix {path.suffix!r}; expected .mp4 or .gif")
     if fps is None:
         fps = (len(scene) - 1) / float(scene.times[-1] - scene.times[0]) if len(scene) > 1 else 1.0
 
@@ -138,7 +134,19 @@ def animation(path: Path | str, scene: Scene, *, fps: float | None = None, progr
             if progress is not None:
                 progress(frame + 1, len(scene))
 
-    return write_atomically(path, encoders[path.suffix.lower()](frames(), positive("fps", fps)))
+    return film(path, frames(), fps=fps)
+
+
+def film(path: Path | str, frames: Iterator[np.ndarray], *, fps: float) -> Path:
+    """Write frames (height, width, 3) uint8, shown for 1 / fps [s] each, as MP4 (H.264) or GIF, by the suffix of path.
+
+    Raises ValueError for another suffix, before a frame is asked for.
+    """
+    path = Path(path)
+    encoders = {".mp4": _mp4, ".gif": _gif}
+    if path.suffix.lower() not in encoders:
+        raise ValueError(f"{path} has the suffix {path.suffix!r}; expected .mp4 or .gif")
+    return write_atomically(path, encoders[path.suffix.lower()](frames, positive("fps", fps)))
 
 
 def _mp4(frames: Iterator[np.ndarray], fps: float) -> bytes:

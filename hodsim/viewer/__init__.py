@@ -1,6 +1,8 @@
-"""The viewer: a reduced model live in a window. Importing it opens nothing."""
+"""The viewer: models of an elastic body live in a window, pulled by the mouse. Importing it opens nothing."""
 
+from hodsim.viewer.film import render
 from hodsim.viewer.player import Player
+from hodsim.viewer.recording import SCHEMES, Recording
 from hodsim.viewer.window import has_display, show
 
-__all__ = ["Player", "has_display", "show"]
+__all__ = ["SCHEMES", "Player", "Recording", "has_display", "render", "show"]

@@ -1,4 +1,4 @@
-"""What happens behind the window: a reduced model that runs in real time under loads that a person sets. Knows nothing of screens.
+"""What happens behind the window: bodies that move in real time under loads and pulls that a person sets. Knows nothing of screens.
 
 Time is kept by an accumulator: real seconds go in, steps of a fixed dt come out, so that the motion does not depend on the frame rate.
 A machine that is too slow falls behind the clock instead of into a spiral of ever more steps a frame.
@@ -7,54 +7,88 @@ A machine that is too slow falls behind the clock instead of into a spiral of ev
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from hodsim.checks import positive
 from hodsim.dynamics import State
-from hodsim.reduced import ReducedModel, variational_step
+from hodsim.fem import FullModel
+from hodsim.reduced import ReducedModel
 from hodsim.solve import ConvergenceError
+from hodsim.viewer.body import Body, coordinates
+from hodsim.viewer.recording import VARIATIONAL, Inputs, Recording
 
-LONGEST_FRAME = 0.1  # [s] of real time that one frame may ask for; what is more is dropped
+LONGEST_FRAME = 0.1  # [s] of motion that one frame may ask for; what is more is dropped
+PATIENCE = 0.05  # [s] of computing that one frame may take
+GRIP = 4.0  # stiffness of the hand over that of the tip: a tip pulled gently follows four fifths of the way
+STRETCH = 0.2  # of the length: as far as a pull may be from its vertex, which bounds its force at 0.8 length / tip compliance
 
 
 class Player:
-    """A reduced model at a state, with loads, paused or running.
+    """Models of one body, full or reduced, under the same inputs, paused or running.
 
-    amplitudes: by the name of a load shape, its components (c,), to be set at will. trouble: why the motion stopped by itself, or None.
+    models: by the name to show; the first leads. shapes: load shapes of unit amplitude (d, c) [N] by name, as `bending_loads` makes them.
+    The inputs are attributes, to be set at will and read at each step: dt [s]; scheme, a key of `SCHEMES`; amplitudes, by the name of
+    a load shape its components (c,); pulls, by vertex the place (3,) [m] it is pulled to; pose, latent coordinates (r,) that hold the
+    first body still, or None for motion. trouble says why the motion stopped by itself. recording holds the steps since the last reset.
     """
 
-    def __init__(self, model: ReducedModel, shapes: Mapping[str, np.ndarray], *, dt: float):
-        self.model, self.dt = model, positive("dt", dt)
-        self.amplitudes = {name: np.zeros(columns.shape[1]) for name, columns in shapes.items()}
-        self._shapes = {name: model.subspace.basis.T @ columns for name, columns in shapes.items()}
-        self._surface = np.unique(model.full.mesh.surface)
-        self._rest = model.full.mesh.vertices[self._surface]
-        self._origin, self._basis = self._surface_rows()
+    def __init__(
+        self,
+        models: Mapping[str, FullModel | ReducedModel],
+        shapes: Mapping[str, np.ndarray],
+        *,
+        dt: float,
+        scheme: str = VARIATIONAL,
+    ):
+        self.bodies = [Body(name, model, shapes) for name, model in models.items()]
+        self.full = self.bodies[0].full
+        self.inputs = Inputs(dt, scheme, {name: (0.0,) * columns.shape[1] for name, columns in shapes.items()}, {})
+        self.tip, self.length, compliance = _tip(self.full)
+        self.grip = GRIP / compliance
+        self.replaying: Recording | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Back to rest at time 0; loads stay as they are set."""
-        self.state: State = self.model.state()
+        """Back to rest at time 0; loads and pulls stay as they are set."""
+        for body in self.bodies:
+            body.reset()
         self.paused, self.trouble = False, None
-        self.milliseconds: deque[float] = deque(maxlen=100)
-        self._owed = 0.0
+        self.recording = Recording(self.full.fingerprint, self.grip)
+        self._owed, self._last_dt = 0.0, self.dt
 
     @property
-    def force(self) -> np.ndarray:
-        """The loads in feature space (m,)."""
-        return sum((columns @ self.amplitudes[name] for name, columns in self._shapes.items()), np.zeros(self.model.subspace.width))
+    def time(self) -> float:
+        """[s] since the last reset."""
+        return self.bodies[0].state.time
 
-    def advance(self, elapsed: float) -> int:
-        """Let real seconds pass; returns the number of steps taken."""
+    @property
+    def inputs(self) -> Inputs:
+        """As they are set now."""
+        return Inputs(
+            self.dt,
+            self.scheme,
+            {name: tuple(map(float, amplitudes)) for name, amplitudes in self.amplitudes.items()},
+            {vertex: tuple(map(float, place)) for vertex, place in self.pulls.items()},
+            None if self.pose is None else tuple(map(float, self.pose)),
+        )
+
+    @inputs.setter
+    def inputs(self, inputs: Inputs) -> None:
+        self.dt, self.scheme = inputs.dt, inputs.scheme
+        self.amplitudes = {name: np.array(amplitudes) for name, amplitudes in inputs.loads.items()}
+        self.pulls: dict[int, np.ndarray] = {vertex: np.array(place) for vertex, place in inputs.pulls.items()}
+        self.pose = None if inputs.pose is None else np.array(inputs.pose)
+
+    def advance(self, elapsed: float, *, patient: bool = False) -> int:
+        """Let real seconds pass; returns the number of steps taken. The patient take all steps, however long they need."""
         if self.paused:
             return 0
-        self._owed += min(elapsed, LONGEST_FRAME)
-        deadline = time.perf_counter() + LONGEST_FRAME
+        self._owed += elapsed if patient else min(elapsed, LONGEST_FRAME)
+        deadline = np.inf if patient else time.perf_counter() + PATIENCE
         taken = 0
-        while self._owed >= self.dt and not self.paused:
+        while self._owed >= self.dt * (1 - 1e-9) and not self.paused:
             if time.perf_counter() > deadline:  # slower than real time: forget the rest
                 self._owed = 0.0
                 break
@@ -63,32 +97,95 @@ class Player:
         return taken
 
     def step(self) -> bool:
-        """Take one step; a step that fails pauses the motion at the last good state, the reason in `trouble`."""
-        started = time.perf_counter()
-        try:
-            state = variational_step(self.model, self.state, self.dt, force=self.force)
-        except ConvergenceError as error:
-            self.paused, self.trouble = True, error.reason
+        """Take one step, all bodies or none; one that fails pauses the motion at the last good state, the reason in `trouble`."""
+        if self.replaying is not None and not self._follow(self.replaying):
             return False
-        self.milliseconds.append(1e3 * (time.perf_counter() - started))
-        self.state = state
+        try:
+            states = self._after(self.inputs)
+        except (ConvergenceError, ValueError, FloatingPointError) as error:
+            self.paused, self.trouble = True, getattr(error, "reason", str(error))
+            return False
+        for body, state in zip(self.bodies, states, strict=True):
+            body.state = state
+        self.recording.note(self.inputs)
         return True
 
-    @property
-    def surface(self) -> np.ndarray:
-        """Triangles (S, 3) that index into `positions`."""
-        return np.searchsorted(self._surface, self.model.full.mesh.surface)
+    def replay(self, recording: Recording) -> None:
+        """Do again, from a reset, what was recorded; pauses at its end. Raises ValueError for poses of another latent dimension."""
+        lead = self.bodies[0]
+        for _, inputs in recording.changes:
+            if inputs.pose is not None and len(inputs.pose) != lead.dim:
+                raise ValueError(
+                    f"the recording holds {len(inputs.pose)} latent coordinates still; expected {lead.dim}, as {lead.name} has"
+                )
+        self.grip, self.replaying = recording.grip, recording
+        self.reset()
 
-    @property
-    def positions(self) -> np.ndarray:
-        """Where the vertices of the surface are now (n, 3) [m]."""
-        features = self.model.features.value(self.state.q)
-        return self._rest + (self._origin + self._basis @ features).reshape(-1, 3)
+    def toggle(self) -> None:
+        """Pause or run; not after trouble, which only a reset ends."""
+        self.paused = not self.paused or self.trouble is not None
 
-    def _surface_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Origin (3 n,) and basis (3 n, m) of the surface's coordinates, zero at pins: a frame decodes what is seen and no more."""
-        full, subspace = self.model.full, self.model.subspace
-        rows = np.zeros((full.mesh.vertices.size, 1 + subspace.width))
-        rows[full.free] = np.column_stack([subspace.origin, subspace.basis])
-        seen = rows.reshape(-1, 3, 1 + subspace.width)[self._surface].reshape(-1, 1 + subspace.width)
-        return seen[:, 0].copy(), np.ascontiguousarray(seen[:, 1:])
+    def single_step(self) -> None:
+        """Pause, and take one step."""
+        self.paused = True
+        if self.trouble is None:
+            self.step()
+
+    def start_over(self) -> None:
+        """Reset and give up a replay."""
+        self.replaying = None
+        self.reset()
+
+    def let_go(self) -> None:
+        """Take off all loads and pulls."""
+        self.pulls.clear()
+        for amplitudes in self.amplitudes.values():
+            amplitudes[:] = 0.0
+
+    def error(self, body: Body) -> float:
+        """Distance of a body's tip from that of the full model among the bodies, over the length; NaN if it is not among them."""
+        truth = next((other for other in self.bodies if isinstance(other.model, FullModel)), None)
+        if truth is None:
+            return float("nan")
+        tips = [shown.place(self.tip) for shown in (body, truth)]
+        return float(np.linalg.norm(tips[0] - tips[1])) / self.length
+
+    def _follow(self, recording: Recording) -> bool:
+        """Take the inputs of the next step from a recording; False at its end."""
+        if self.recording.steps >= recording.steps:
+            self.paused, self.replaying = True, None
+            return False
+        self.inputs = recording.inputs(self.recording.steps)
+        return True
+
+    def _after(self, inputs: Inputs) -> list[State]:
+        """The states a step later."""
+        if inputs.dt != self._last_dt:  # a multistep scheme starts anew with another step length
+            for body in self.bodies:
+                body.state = replace(body.state, previous=None)
+            self._last_dt = inputs.dt
+        arguments = {"loads": self.amplitudes, "pulls": self.pulls, "grip": self.grip, "scheme": inputs.scheme}
+        index, now = self.recording.steps + 1, self.time + inputs.dt
+        if inputs.pose is None:
+            states = []
+            for body in self.bodies:
+                try:
+                    states.append(body.after(inputs.dt, index=index, **arguments))
+                except ConvergenceError as error:
+                    error.reason = f"{body.name}: {error.reason}"
+                    raise
+        else:
+            displacement = self.bodies[0].decode(np.array(inputs.pose))
+            poses = [np.array(inputs.pose), *(body.encode(displacement) for body in self.bodies[1:])]
+            states = [body.at_rest(q, self.amplitudes) for body, q in zip(self.bodies, poses, strict=True)]
+        return [replace(state, time=now) for state in states]
+
+
+def _tip(full: FullModel) -> tuple[int, float, float]:
+    """The vertex farthest from the pinned ones, its distance [m] from their centre, and how far [m/N] a force moves it at most."""
+    vertices = full.mesh.vertices
+    distance = np.linalg.norm(vertices - vertices[full.pinned].mean(axis=0), axis=1)
+    tip = int(distance.argmax())
+    rows = coordinates(full, np.array([tip])).toarray()
+    compliance = rows @ full.direct_solver.factor(full.rest_stiffness.data).solve(np.ascontiguousarray(rows.T))
+    return tip, float(distance[tip]), float(np.linalg.eigvalsh(compliance).max())

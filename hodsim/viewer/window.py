@@ -1,4 +1,4 @@
-"""The window: a `Player` shown in Polyscope, with a panel of controls. The only file that imports polyscope."""
+"""The window: a `Player` live in Polyscope, with the mouse as a hand."""
 # The names of polyscope.imgui are made at run time.
 # pyright: reportAttributeAccessIssue=false
 
@@ -7,17 +7,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import polyscope as ps
 import polyscope.imgui as imgui
 
+from hodsim.viewer import panel
+from hodsim.viewer.hand import Hand
+from hodsim.viewer.panel import Panel
 from hodsim.viewer.player import Player
+from hodsim.viewer.scene import Scene
 
-BODY, EDGES = (0.16, 0.45, 0.70), (0.08, 0.2, 0.32)
-LARGEST_LOAD = 1.0  # of a slider, in units of the training loads
-PANEL = (330, 470)
+SIZE = (1280, 800)
+FRAMES_PER_SECOND = 60
 
 
 def has_display() -> bool:
@@ -25,112 +26,103 @@ def has_display() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def show(player: Player, *, title: str, frames: int | None = None, picture: Path | None = None) -> None:
-    """Run a player in a window until it is closed, or for a number of frames; then save a picture, if one is asked for.
-
-    Without a display the frames are drawn off screen where the system's EGL allows it. Raises RuntimeError if there is no way to draw.
-    """
-    if not has_display():
-        if frames is None:
-            raise RuntimeError("there is no display to open a window on; give a number of frames to draw them off screen")
-        ps.set_allow_headless_backends(True)
+def set_up(title: str, *, off_screen: bool = False) -> None:
+    """Start Polyscope, with a window or without one. Raises OSError saying why it cannot draw."""
+    if not off_screen and not has_display():
+        raise OSError("there is no display to open a window on; draw off screen, to a file")
     ps.set_program_name(f"hodsim: {title}")
     ps.set_verbosity(0)
     ps.set_use_prefs_file(False)
-    ps.set_build_gui(True)
+    ps.set_errors_throw_exceptions(True)
+    ps.set_display_message_popups(False)
+    ps.set_window_size(*SIZE)
     ps.set_build_default_gui_panels(False)
     ps.set_open_imgui_window_for_user_callback(False)
+    ps.set_configure_imgui_style_callback(panel.style)
+    ps.set_max_fps(FRAMES_PER_SECOND)
+    try:
+        ps.init("openGL3_egl" if off_screen and sys.platform == "linux" else "auto")
+    except RuntimeError as error:
+        need = "EGL (Debian: libegl1, libgl1-mesa-dri)" if off_screen else "OpenGL 3.3 (Debian: libgl1-mesa-dri)"
+        raise OSError(f"Polyscope cannot draw here ({str(error).strip()}); it needs {need}") from None
     ps.set_up_dir("z_up")
-    ps.set_ground_plane_mode("shadow_only")
-    ps.set_max_fps(60)
-    ps.init()
-    window = _Window(player, title)
-    _look_at(player)
+    ps.set_ground_plane_mode("none")  # its soft shadow costs more than all the rest where a processor does the drawing
+    ps.set_SSAA_factor(2 if off_screen else 1)
+
+
+def show(player: Player, *, title: str, frames: int | None = None) -> None:
+    """Run a player in a window until it is closed, or for a number of frames. Raises OSError where no window can be opened."""
+    set_up(title)
+    window = Window(player, title)
     ps.set_user_callback(window.frame)
-    if frames is None:
-        ps.show()
-    else:
-        for _ in range(frames):
-            ps.frame_tick()
-    if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        ps.screenshot(str(picture), transparent_bg=False, include_UI=True)
+    left = frames
+    while not ps.window_requests_close() and left != 0:
+        ps.frame_tick()
+        left = None if left is None else left - 1
+    tear_down()
+
+
+def tear_down() -> None:
+    """End Polyscope: nothing of it is left behind."""
     ps.clear_user_callback()
     ps.remove_all_structures()
+    ps.shutdown()
 
 
-def _look_at(player: Player) -> None:
-    """A view from the side and a little above, wide enough for the body to swing by its own length."""
-    low, high = player.positions.min(axis=0), player.positions.max(axis=0)
-    centre, size = (low + high) / 2, float(np.linalg.norm(high - low))
-    ps.set_automatically_compute_scene_extents(False)
-    ps.set_length_scale(size)
-    ps.set_bounding_box(low - 0.4 * size, high + 0.4 * size)
-    target = centre - size * np.array([0.15, 0.0, 0.15])  # the panel covers the left of the window
-    ps.look_at(target + size * np.array([0.15, -1.4, 0.5]), target)
-
-
-class _Window:
-    """The mesh on screen and what happens in a frame."""
+class Window:
+    """The scene, the panel and the mouse; what happens in a frame."""
 
     def __init__(self, player: Player, title: str):
-        self.player, self.title = player, title
-        self.mesh = ps.register_surface_mesh("body", player.positions, player.surface, color=BODY, smooth_shade=False, material="clay")
-        self.mesh.set_edge_width(0.6)
-        self.mesh.set_edge_color(EDGES)
-        self.clock = time.perf_counter()
-        self.speed = 0.0
+        self.player, self.scene, self.hand = player, Scene(player), Hand(player)
+        self.panel = Panel(player, self.scene, title)
+        self._held = 0  # number of the body that the hand holds
+        self._clock = time.perf_counter()
 
     def frame(self) -> None:
-        """Called by Polyscope once a frame: let time pass, move the mesh, draw the panel."""
+        """Called by Polyscope once a frame: feel the mouse, let time pass, draw."""
         now = time.perf_counter()
-        elapsed, self.clock = now - self.clock, now
-        before = self.player.state
+        elapsed, self._clock = now - self._clock, now
+        self._feel()
         taken = self.player.advance(elapsed)
-        # seconds simulated a second of real time, smoothed over about a second
-        self.speed += min(1.0, elapsed) * (taken * self.player.dt / max(elapsed, 1e-6) - self.speed)
-        self.panel()
-        if self.player.state is not before:
-            self.mesh.update_vertex_positions(self.player.positions)
+        self.panel.observe(elapsed, taken * self.player.dt)
+        self.panel.act()
+        self._read_keys()
+        self.scene.update()
 
-    def panel(self) -> None:
-        player = self.player
-        imgui.SetNextWindowPos((16, 16), imgui.ImGuiCond_Once)
-        imgui.SetNextWindowSize(PANEL, imgui.ImGuiCond_Once)
-        imgui.Begin(self.title, True)
-        if imgui.Button("Run" if player.paused else "Pause") and player.trouble is None:
-            player.paused = not player.paused
-        imgui.SameLine()
-        if imgui.Button("Step") and player.trouble is None:
-            player.paused = True
-            player.step()
-        imgui.SameLine()
-        if imgui.Button("Reset"):
-            player.reset()
-            self.mesh.update_vertex_positions(player.positions)
-        if player.trouble is not None:
-            imgui.TextWrapped(f"Stopped: {player.trouble}. Take load off and reset.")
-        imgui.SeparatorText("Loads")
-        for name, amplitudes in player.amplitudes.items():
-            labels = [f"{name} {axis}" for axis in "xyz"] if len(amplitudes) == 3 else [name]
-            for i, label in enumerate(labels):
-                _, amplitudes[i] = imgui.SliderFloat(label, float(amplitudes[i]), -LARGEST_LOAD, LARGEST_LOAD)
-        if imgui.Button("Let go"):
-            for amplitudes in player.amplitudes.values():
-                amplitudes[:] = 0.0
-        imgui.SeparatorText("Motion")
-        for line in self.readings():
-            imgui.TextUnformatted(line)
-        imgui.End()
+    def _feel(self) -> None:
+        """The mouse, or the key F: take hold, pull or push, let go."""
+        io = imgui.GetIO()
+        pulling, pushing = imgui.IsMouseDown(0), imgui.IsKeyDown(imgui.ImGuiKey_F)
+        if self.hand.vertex is None:
+            if not io.WantCaptureMouse and (imgui.IsMouseClicked(0) or imgui.IsKeyPressed(imgui.ImGuiKey_F, False)):
+                self._seize(io.MousePos)
+        elif pulling:
+            camera = ps.get_view_camera_parameters()
+            self.hand.drag(camera.get_position() - self.scene.offset(self._held), ps.screen_coords_to_world_ray(io.MousePos))
+        elif pushing:
+            self.hand.push(ps.screen_coords_to_world_ray(io.MousePos))
+        else:
+            self.hand.release(keep=io.KeyShift)
+            ps.set_do_default_mouse_interaction(True)
 
-    def readings(self) -> list[str]:
-        player = self.player
-        model, recent = player.model, player.milliseconds
-        return [
-            f"{model.subspace.dim} coordinates for {model.full.n_dofs} degrees of freedom",
-            f"time {player.state.time:.2f} s, {self.speed:.2f}x real time",
-            f"{np.median(recent):.2f} ms a step of {1e3 * player.dt:g} ms" if recent else "no step yet",
-            f"{player.state.iterations} Newton iterations",
-        ]
+    def _seize(self, pointer: tuple[float, float]) -> None:
+        """Take hold of what is under the pointer, if it is a body; the camera stays still meanwhile."""
+        hit = ps.pick(screen_coords=pointer)
+        number = self.scene.number(hit.structure_name) if hit.is_hit else None
+        if number is None:
+            return
+        self._held = number
+        normal = ps.get_view_camera_parameters().get_look_dir()
+        self.hand.seize(self.player.bodies[number], hit.position - self.scene.offset(number), normal)
+        ps.set_do_default_mouse_interaction(False)
 
-
+    def _read_keys(self) -> None:
+        """Space pauses, S steps, R resets."""
+        if imgui.GetIO().WantTextInput:
+            return
+        if imgui.IsKeyPressed(imgui.ImGuiKey_Space, False):
+            self.player.toggle()
+        if imgui.IsKeyPressed(imgui.ImGuiKey_S, False):
+            self.player.single_step()
+        if imgui.IsKeyPressed(imgui.ImGuiKey_R, False):
+            self.player.start_over()

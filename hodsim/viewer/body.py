@@ -1,0 +1,128 @@
+"""A model in motion: one interface for what is seen and pulled, whether the full model or a reduced one moves it.
+
+The displacement is u = u0 + W g(q); for the full model W is the identity and g(q) = q. Of W, the rows of the visible vertices are
+kept apart, so that a frame decodes what is seen and no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.sparse import csr_matrix, identity
+
+from hodsim.dynamics import State, step
+from hodsim.fem import FullModel
+from hodsim.reduced import ReducedModel, variational_step
+from hodsim.viewer.recording import SCHEMES, VARIATIONAL
+from hodsim.viewer.springs import Springs, sprung
+
+
+class Body:
+    """A model, its state, and how long its last steps took.
+
+    shapes: nodal forces of unit amplitude (d, c) [N] by name, as `bending_loads` makes them.
+    """
+
+    def __init__(self, name: str, model: FullModel | ReducedModel, shapes: Mapping[str, np.ndarray]):
+        self.name, self.model = name, model
+        reduced = isinstance(model, ReducedModel)
+        self.full = model.full if reduced else model
+        self.dim = model.subspace.dim if reduced else model.n_dofs
+        self._basis = model.subspace.basis if reduced else identity(model.n_dofs, format="csr")
+        self._origin = model.subspace.origin if reduced else np.zeros(model.n_dofs)
+        self._shapes = {key: self._basis.T @ columns for key, columns in shapes.items()}
+        self.vertices = np.unique(self.full.mesh.surface)  # the visible ones (n,)
+        seen = coordinates(self.full, self.vertices)
+        self._rest = self.full.mesh.vertices[self.vertices] + (seen @ self._origin).reshape(-1, 3)
+        self._seen = seen @ self._basis
+        self.milliseconds: deque[float] = deque(maxlen=100)  # of the last steps
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to rest at time 0."""
+        self.state: State = self.model.state()
+        self.milliseconds.clear()
+
+    def after(
+        self,
+        dt: float,
+        *,
+        loads: Mapping[str, np.ndarray],
+        pulls: Mapping[int, np.ndarray],
+        grip: float,
+        scheme: str,
+        index: int,
+    ) -> State:
+        """The state a step later, under amplitudes (c,) of the load shapes and springs of stiffness grip [N/m] from vertices to places (3,).
+
+        Raises ConvergenceError as `dynamics.step` does."""
+        started = time.perf_counter()
+        model, force = self.model, self.force(loads)
+        if pulls:
+            rows, rest = self.rows(list(pulls))
+            model = sprung(model, Springs(rows, rest, np.concatenate(list(pulls.values())), grip))
+        if scheme == VARIATIONAL and isinstance(model, ReducedModel):
+            state = variational_step(model, self.state, dt, force=force, index=index)
+        else:
+            state = step(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
+        self.milliseconds.append(1e3 * (time.perf_counter() - started))
+        return state
+
+    def at_rest(self, q: np.ndarray, loads: Mapping[str, np.ndarray]) -> State:
+        """The state at rest in a pose q, from which the loads move it."""
+        return self.model.state(q, force=self.force(loads))
+
+    def encode(self, displacement: np.ndarray) -> np.ndarray:
+        """The pose q nearest to a displacement (d,) [m]."""
+        return self.model.subspace.encode(displacement) if isinstance(self.model, ReducedModel) else displacement
+
+    def decode(self, q: np.ndarray) -> np.ndarray:
+        """The displacement (d,) [m] of a pose."""
+        return self._origin + self._basis @ self._features(q)
+
+    def force(self, loads: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The loads in the model's own coordinates (m,)."""
+        return sum((self._shapes[key] @ amplitudes for key, amplitudes in loads.items()), np.zeros(self._basis.shape[1]))
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """Triangles (S, 3) of the surface; they index into `positions`."""
+        return np.searchsorted(self.vertices, self.full.mesh.surface)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the visible vertices are (n, 3) [m]."""
+        return self._rest + (self._seen @ self._features(self.state.q)).reshape(-1, 3)
+
+    @property
+    def energy(self) -> float:
+        """Kinetic and elastic energy [J]."""
+        return self.model.energy(self.state)
+
+    def place(self, vertex: int) -> np.ndarray:
+        """Where a vertex of the mesh is (3,) [m]."""
+        rows, rest = self.rows([vertex])
+        return rest + rows @ self._features(self.state.q)
+
+    def rows(self, vertices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """B (3 p, m) and x0 (3 p,) of vertices of the mesh: their places are x0 + B g(q)."""
+        chosen = coordinates(self.full, np.array(vertices))
+        rows = chosen @ self._basis
+        rest = self.full.mesh.vertices[vertices].ravel() + chosen @ self._origin
+        return rows.toarray() if isinstance(rows, csr_matrix) else rows, rest
+
+    def _features(self, q: np.ndarray) -> np.ndarray:
+        """g(q) (m,)."""
+        return self.model.features.value(q) if isinstance(self.model, ReducedModel) else q
+
+
+def coordinates(full: FullModel, vertices: np.ndarray) -> csr_matrix:
+    """The matrix (3 n, d) that takes a displacement (d,) to the coordinates of n vertices, zero at pinned ones."""
+    number = np.full(3 * len(full.mesh.vertices), -1)
+    number[full.free] = np.arange(full.n_dofs)
+    chosen = number[(3 * vertices[:, None] + np.arange(3)).ravel()]
+    rows = np.flatnonzero(chosen >= 0)
+    return csr_matrix((np.ones(len(rows)), (rows, chosen[rows])), (len(chosen), full.n_dofs))

@@ -1,0 +1,155 @@
+"""What is seen: the bodies of a player, their pins and pulls as Polyscope structures, updated in place, and the light they stand in."""
+
+from __future__ import annotations
+
+import io
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import polyscope as ps
+from PIL import Image
+
+from hodsim.storage import write_atomically
+from hodsim.viewer.body import Body
+from hodsim.viewer.colour import FIELDS
+from hodsim.viewer.player import Player
+
+HAND, WALL, SHADOW = (0.84, 0.37, 0.0), (0.30, 0.33, 0.38), (0.93, 0.935, 0.945)
+COLOURS = ((0.16, 0.47, 0.73), (0.87, 0.49, 0.16), (0.17, 0.62, 0.50), (0.75, 0.47, 0.64), (0.45, 0.50, 0.57))
+BOX = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])  # faces of a box, corners in binary
+
+
+class Scene:
+    """Draws the bodies of a player, one behind the other or through one another.
+
+    panel: whether the left of the window is covered by one."""
+
+    def __init__(self, player: Player, *, panel: bool = True):
+        self.player, self._panel = player, panel
+        self.apart = len(player.bodies) > 1
+        self.field = "none"
+        self._floor = float(player.full.mesh.vertices[:, 2].min()) - 0.65 * player.length
+        self._shadows = [self._shadow(number, body) for number, body in enumerate(player.bodies)]
+        self._meshes = [self._mesh(body, colour) for body, colour in zip(player.bodies, COLOURS, strict=False)]
+        self._walls: list[ps.Structure] = []
+        self._pulled: dict[str, int] = {}  # vertices pulled now, by the name of their lines
+        self._pins()
+        self.arrange()
+        self.look()
+
+    def _mesh(self, body: Body, colour: tuple[float, float, float]) -> ps.SurfaceMesh:
+        mesh = ps.register_surface_mesh(body.name, body.positions, body.triangles, color=colour, smooth_shade=False, material="clay")
+        mesh.set_edge_width(0.7)
+        mesh.set_edge_color(tuple(0.55 * np.array(colour)))
+        return mesh
+
+    def _shadow(self, number: int, body: Body) -> ps.SurfaceMesh:
+        """The body pressed flat onto the floor: the shadow of light from straight above, at the price of one more flat mesh."""
+        positions = body.positions
+        positions[:, 2] = self._floor
+        mesh = ps.register_surface_mesh(f"shadow {number}", positions, body.triangles, color=SHADOW, material="flat")
+        mesh.set_back_face_policy("identical")
+        return mesh
+
+    def _pins(self) -> None:
+        """A plate behind the pinned vertices where they lie in a plane x, y or z = constant, else a dot at each."""
+        full = self.player.full
+        pinned, edge = full.mesh.vertices[full.pinned], full.mesh.edge_length
+        low, high = pinned.min(axis=0), pinned.max(axis=0)
+        flat = int((high - low).argmin())
+        for number in range(len(self.player.bodies)):
+            if high[flat] - low[flat] > 1e-3 * edge:
+                dots = ps.register_point_cloud(f"pins {number}", pinned, color=WALL, material="clay")
+                dots.set_radius(0.12 * edge, relative=False)
+                self._walls.append(dots)
+                continue
+            side = np.sign(low[flat] - full.mesh.vertices[:, flat].mean())
+            margin = 0.22 * float((high - low).max())
+            corners = np.stack([low - margin, high + margin])
+            corners[:, flat] = low[flat] + side * margin * np.array([0.03, 0.8])
+            vertices = np.array(list(product(*corners.T)))
+            plate = ps.register_surface_mesh(f"pins {number}", vertices, BOX, color=WALL, material="clay")
+            plate.set_back_face_policy("identical")
+            self._walls.append(plate)
+
+    def offset(self, number: int) -> np.ndarray:
+        """Where body number stands beside the first (3,) [m]."""
+        vertices = self.player.full.mesh.vertices
+        return np.array([0.0, self.apart * number * (1.0 * np.ptp(vertices[:, 1]) + 0.25 * self.player.length), 0.0])
+
+    def arrange(self) -> None:
+        """Put the bodies side by side, or one through the other: then all but the first are glass."""
+        for number, mesh in enumerate(self._meshes):
+            mesh.set_position(self.offset(number))
+            self._shadows[number].set_position(self.offset(number))
+            self._walls[number].set_position(self.offset(number))
+            mesh.set_transparency(1.0 if self.apart or number == 0 else 0.45)
+        overlaid = len(self._meshes) > 1 and not self.apart
+        ps.set_transparency_mode("pretty" if overlaid else "none")
+
+    def look(self) -> None:
+        """A view from the side and a little above, wide enough for a body to swing by its own length."""
+        vertices, last = self.player.full.mesh.vertices, self.offset(len(self._meshes) - 1)
+        low, high = vertices.min(axis=0), vertices.max(axis=0) + last
+        centre, size = (low + high) / 2, float(np.linalg.norm(high - low))
+        ps.set_automatically_compute_scene_extents(False)
+        ps.set_length_scale(size)
+        ps.set_bounding_box(low - 0.45 * size, high + 0.45 * size)
+        target = centre - size * np.array([0.16 if self._panel else 0.0, 0.0, 0.17])
+        ps.look_at(target + size * np.array([0.30, -1.35, 0.55]), target)
+
+    def number(self, name: str) -> int | None:
+        """The number of the body of a name."""
+        return next((number for number, body in enumerate(self.player.bodies) if body.name == name), None)
+
+    def update(self) -> None:
+        """Move everything to where it is now."""
+        for body, mesh, shadow in zip(self.player.bodies, self._meshes, self._shadows, strict=True):
+            positions = body.positions
+            mesh.update_vertex_positions(positions)
+            positions[:, 2] = self._floor
+            shadow.update_vertex_positions(positions)
+        self.paint()
+        self._draw_pulls()
+
+    def paint(self) -> None:
+        """Colour the bodies by the chosen field."""
+        if self.field == "none":
+            return
+        for body, mesh in zip(self.player.bodies, self._meshes, strict=True):
+            shown = FIELDS[self.field]
+            high = shown.scale(self.player)
+            mesh.add_scalar_quantity(self.field, shown.values(body), enabled=True, cmap="viridis", vminmax=(0.0, high))
+
+    def unpaint(self) -> None:
+        for mesh in self._meshes:
+            mesh.remove_all_quantities()
+
+    def image(self) -> np.ndarray:
+        """What is seen, without the panel, RGB (height, width, 3)."""
+        return np.ascontiguousarray(ps.screenshot_to_buffer(transparent_bg=False)[..., :3])
+
+    def save_picture(self, path: Path) -> Path:
+        """Write what is seen as PNG. Raises OSError naming the path."""
+        file = io.BytesIO()
+        Image.fromarray(self.image()).save(file, "PNG", optimize=True)
+        return write_atomically(path, file.getvalue())
+
+    def _draw_pulls(self) -> None:
+        """A line from each pulled vertex to where it is pulled, on every body."""
+        pulls = self.player.pulls
+        for number, body in enumerate(self.player.bodies):
+            name = f"pulls {number}"
+            if not pulls:
+                ps.remove_curve_network(name, error_if_absent=False)
+                self._pulled.pop(name, None)
+                continue
+            ends = [body.place(vertex) for vertex in pulls]
+            nodes = np.stack([ends, list(pulls.values())], axis=1).reshape(-1, 3) + self.offset(number)
+            if self._pulled.get(name) == len(pulls):
+                ps.get_curve_network(name).update_node_positions(nodes)
+                continue
+            lines = ps.register_curve_network(name, nodes, "segments", color=HAND, material="flat")
+            lines.set_radius(0.006 * self.player.length, relative=False)
+            self._pulled[name] = len(pulls)
