@@ -93,7 +93,7 @@ def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | Re
         folder = file.parent / "snapshots"
         if not folder.is_dir():
             raise ValueError(f"PCA needs the snapshots that the model was trained on, in {folder}; compare with modal instead")
-        subspace = pca(Snapshots.load(folder, full).poses(), dim, full.mass)
+        subspace = pca(Snapshots.load(folder, full).split("train").poses(), dim=dim, mass=full.mass)
     elif wanted.endswith(".hod"):
         subspace = Model.load(wanted, full=full).subspace
     else:
