@@ -33,7 +33,7 @@ def simulate(
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
     steps: Annotated[int, typer.Option(min=1)] = 200,
-    dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *SCHEMES)))] = VARIATIONAL,
     compare: Annotated[bool, typer.Option(help="Run the full model beside it.")] = False,
 ) -> None:

@@ -23,7 +23,7 @@ BESIDE = "full, pca, modal or another model file of the same body"
 def view(
     model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
-    dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     body: Annotated[tuple[float, float, float], typer.Option(help="Load on the whole body to start with.")] = (0, 0, -0.4),
     replay: Annotated[Path | None, typer.Option(help="Do again what a recording (.json) of the window holds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Draw off screen, to --output.")] = False,
