@@ -26,14 +26,17 @@ compiled = njit(cache=True, error_model="numpy", fastmath={"contract"})
 class Elements:
     """Elements of a mesh whose first n_free vertices may move; what concerns the others is left out of forces and stiffness.
 
-    vertices (V, 3) [m], tetrahedra (T, 4). Displacements and forces are (V, 3). Buffers are reused: not for several threads at once."""
+    vertices (V, 3) [m], tetrahedra (T, 4); weights (T,) multiply what each element contributes, 1 unless given (cubature). Displacements and
+    forces are (V, 3). Buffers are reused: not for several threads at once."""
 
-    def __init__(self, vertices: np.ndarray, tetrahedra: np.ndarray, n_free: int):
-        self.tetrahedra = np.sort(tetrahedra, axis=1)
+    def __init__(self, vertices: np.ndarray, tetrahedra: np.ndarray, n_free: int, *, weights: np.ndarray | None = None):
+        self.vertices, self.tetrahedra = vertices, np.sort(tetrahedra, axis=1)
         self.n_free = n_free
         x = vertices[self.tetrahedra]
         edges = x[:, 1:] - x[:, :1]  # rows x_a - x_0
         self.volumes = np.abs(np.linalg.det(edges)) / 6
+        if weights is not None:
+            self.volumes *= weights
         g = np.swapaxes(np.linalg.inv(edges), 1, 2)  # rows g_1, g_2, g_3
         self._gradients = _as_lanes(np.concatenate([-g.sum(axis=1, keepdims=True), g], axis=1))  # (4, 3, T)
         self._F, self._P = (np.empty((3, 3, len(x))) for _ in range(2))

@@ -20,8 +20,16 @@ from numba import njit
 from scipy.special import expit
 from torch import nn
 
-from hodsim.reduced.features import Motion
+from hodsim.reduced.features import Features, LinearFeatures, Motion, NetworkFeatures
+from hodsim.subspace import Subspace
 from hodsim.subspace.autoencoder import Trunk
+
+
+def features_of(subspace: Subspace) -> Features:
+    """The fastest way to differentiate the features of a subspace: compiled for hodsim's own network, else by the multicomplex engine."""
+    if subspace.trunk is None:
+        return LinearFeatures(subspace.dim)
+    return CompiledFeatures(subspace.trunk) if isinstance(subspace.trunk, Trunk) else NetworkFeatures(subspace.trunk, subspace.dim)
 
 
 class CompiledFeatures:

@@ -23,18 +23,10 @@ from hodsim.checks import shape
 from hodsim.dynamics import State
 from hodsim.fem import FullModel, Load
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
-from hodsim.reduced.features import Features, LinearFeatures, Motion, NetworkFeatures
-from hodsim.reduced.kernel import CompiledFeatures
+from hodsim.reduced.features import Motion
+from hodsim.reduced.kernel import features_of
 from hodsim.solve import Dense
 from hodsim.subspace import Subspace
-from hodsim.subspace.autoencoder import Trunk
-
-
-def features_of(subspace: Subspace) -> Features:
-    """The fastest way to differentiate the features of a subspace: compiled for hodsim's own network, else by the multicomplex engine."""
-    if subspace.trunk is None:
-        return LinearFeatures(subspace.dim)
-    return CompiledFeatures(subspace.trunk) if isinstance(subspace.trunk, Trunk) else NetworkFeatures(subspace.trunk, subspace.dim)
 
 
 class ReducedModel:
