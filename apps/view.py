@@ -17,6 +17,7 @@ from hodsim.viewer import show as show_player
 
 FRAMES_PER_SECOND = 30
 DEFAULT_DT = 0.01
+POSES = 1000  # that PCA takes of the snapshots: enough for a picture, and the window opens at once
 BESIDE = "full, pca, modal or another model file of the same body"
 
 
@@ -75,7 +76,7 @@ def make_player(file: Path, loaded: Model, beside: list[str] | tuple[str, ...], 
     full = loaded.full
     if not full.pinned.any():
         raise ValueError(f"{file} holds a body that is pinned nowhere: it would fall out of the window; pin some vertices and train again")
-    models: dict[str, FullModel | ReducedModel] = {loaded.subspace.name: ReducedModel(full, loaded.subspace)}
+    models: dict[str, FullModel | ReducedModel] = {loaded.subspace.name: ReducedModel.of(loaded)}
     for wanted in beside:
         name, model = another(wanted, file, loaded)
         models[name if name not in models else f"{name} ({wanted})"] = model
@@ -93,7 +94,8 @@ def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | Re
         folder = file.parent / "snapshots"
         if not folder.is_dir():
             raise ValueError(f"PCA needs the snapshots that the model was trained on, in {folder}; compare with modal instead")
-        subspace = pca(Snapshots.load(folder, full).split("train").poses(), dim=dim, mass=full.mass)
+        poses = Snapshots.load(folder, full).split("train").poses()
+        subspace = pca(poses[:: max(1, len(poses) // POSES)], dim=dim, mass=full.mass)
     elif wanted.endswith(".hod"):
         subspace = Model.load(wanted, full=full).subspace
     else:

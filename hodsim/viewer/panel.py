@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import polyscope.imgui as imgui
 
+from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
 from hodsim.viewer.colour import FIELDS
 from hodsim.viewer.player import Player
 from hodsim.viewer.recording import SCHEMES
 from hodsim.viewer.scene import COLOURS, Scene
 
-WIDTH, LABELS = 330, 92
+WIDTH, LABELS, COLUMNS = 344, 96, (36, 186, 268)
 LARGEST_LOAD = 1.0  # of a slider, in units of the training loads
 DTS = (0.001, 0.05)  # [s] the shortest and the longest time step
 PAPER, INK, FAINT, ACCENT = (1.0, 1.0, 1.0, 0.93), (0.16, 0.19, 0.24, 1.0), (0.45, 0.49, 0.55, 1.0), (0.16, 0.47, 0.73, 1.0)
@@ -60,6 +61,7 @@ class Panel:
             imgui.ImGuiCol_WindowBg: PAPER, imgui.ImGuiCol_Text: INK, imgui.ImGuiCol_SliderGrab: ACCENT, imgui.ImGuiCol_PlotLines: ACCENT,
             imgui.ImGuiCol_TitleBg: PAPER, imgui.ImGuiCol_TitleBgActive: PAPER, imgui.ImGuiCol_FrameBg: (0.90, 0.92, 0.95, 1.0),
             imgui.ImGuiCol_Button: (0.86, 0.90, 0.95, 1.0), imgui.ImGuiCol_ButtonHovered: (0.76, 0.85, 0.94, 1.0),
+            imgui.ImGuiCol_Header: (0.93, 0.95, 0.98, 1.0), imgui.ImGuiCol_HeaderHovered: (0.86, 0.90, 0.95, 1.0),
         }  # fmt: skip
         for which, colour in colours.items():
             imgui.PushStyleColor(which, colour)
@@ -77,14 +79,14 @@ class Panel:
     def _clock(self) -> None:
         player = self.player
         imgui.BeginDisabled(player.trouble is not None)
-        if imgui.Button("Run" if player.paused else "Pause", (96, 0)):
+        if imgui.Button("Run" if player.paused else "Pause", (100, 0)):
             player.toggle()
         imgui.SameLine()
-        if imgui.Button("Step", (96, 0)):
+        if imgui.Button("Step", (100, 0)):
             player.single_step()
         imgui.EndDisabled()
         imgui.SameLine()
-        if imgui.Button("Reset", (94, 0)):
+        if imgui.Button("Reset", (100, 0)):
             player.start_over()
         if player.trouble is not None:
             imgui.PushTextWrapPos(0.0)
@@ -92,30 +94,41 @@ class Panel:
             imgui.PopTextWrapPos()
         elif player.replaying is not None:
             imgui.ProgressBar(player.recording.steps / player.replaying.steps, (-1.0, 0.0), "replaying")
-        imgui.Text(f"{player.time:7.2f} s   {self.speed:4.2f} x real time   {self.frames:3.0f} frames/s")
+        imgui.Text(f"{player.time:.2f} s")
+        for column, text in zip(COLUMNS[1:], (f"{self.speed:.2f} x real", f"{self.frames:.0f} fps"), strict=True):
+            imgui.SameLine(column)
+            imgui.Text(text)
 
     def _bodies(self) -> None:
-        """What each body costs, and how far it is from the full model."""
+        """What each body costs, how far it is from the full model, and the energy of the first."""
+        compared = any(isinstance(body.model, FullModel) for body in self.player.bodies)
         for body, colour in zip(self.player.bodies, COLOURS, strict=False):
-            imgui.ColorButton(body.name, (*colour, 1.0), 0, (14, 14))
-            imgui.SameLine()
+            imgui.ColorButton(body.name, (*colour, 1.0), imgui.ImGuiColorEditFlags_NoTooltip, (14, 14))
             cost = f"{np.median(body.milliseconds):.2f} ms" if body.milliseconds else "-"
-            imgui.Text(f"{body.name}: {cost} a step, {body.state.iterations} Newton")
-            error = self._errors[body.name]
-            if isinstance(body.model, ReducedModel) and np.isfinite(error[-1]) and len(self.player.bodies) > 1:
-                imgui.PlotLines(
-                    f"##{body.name}", np.array(error, np.float32), 0, f"tip error {error[-1]:.1f} % of the length", 0.0, 20.0, (-1, 34)
-                )
-        energies = np.array(self._energies, np.float32)
-        imgui.PlotLines("##energy", energies, 0, f"energy {energies[-1]:.3f} J", 0.0, float(energies.max()) * 1.1 + 1e-9, (-1, 34))
+            for column, text in zip(COLUMNS, (body.name, cost, f"{body.state.iterations} it."), strict=True):
+                imgui.SameLine(column)
+                imgui.Text(text)
+            if compared and isinstance(body.model, ReducedModel):
+                error = np.array(self._errors[body.name], np.float32)
+                self._plot(f"tip error {error[-1]:.1f} %", error)
+        energy = np.array(self._energies, np.float32)
+        self._plot(f"energy {energy[-1]:.2f} J", energy)
+
+    def _plot(self, label: str, values: np.ndarray) -> None:
+        imgui.TextColored(FAINT, label)
+        imgui.SameLine(COLUMNS[0] + 118)
+        imgui.PlotLines(
+            f"##{label.split()[0]} {id(values)}", values, 0, None, 0.0, 1.1 * float(values.max()) + 1e-6, (WIDTH - COLUMNS[0] - 132, 20)
+        )
 
     def _loads(self) -> None:
         imgui.SeparatorText("Loads, in those of the training")
-        imgui.PushItemWidth(WIDTH - LABELS - 28)
+        imgui.PushItemWidth(WIDTH - LABELS)
         for name, amplitudes in self.player.amplitudes.items():
-            labels = [f"{name} {axis}" for axis in "xyz"] if len(amplitudes) == 3 else [name]
-            for i, label in enumerate(labels):
-                _, amplitudes[i] = imgui.SliderFloat(label, float(amplitudes[i]), -LARGEST_LOAD, LARGEST_LOAD, "%.2f")
+            if len(amplitudes) == 3:
+                _, amplitudes[:] = imgui.SliderFloat3(f"{name} xyz", amplitudes.tolist(), -LARGEST_LOAD, LARGEST_LOAD, "%.2f")
+            else:
+                _, amplitudes[0] = imgui.SliderFloat(name, float(amplitudes[0]), -LARGEST_LOAD, LARGEST_LOAD, "%.2f")
         imgui.PopItemWidth()
         if imgui.Button("Let go of everything", (-1, 0)):
             self.player.let_go()
@@ -124,7 +137,7 @@ class Panel:
         if not imgui.CollapsingHeader("Time stepping"):
             return
         player, names = self.player, list(SCHEMES)
-        imgui.PushItemWidth(WIDTH - LABELS - 28)
+        imgui.PushItemWidth(WIDTH - LABELS)
         changed, chosen = imgui.Combo("scheme", names.index(player.scheme), names)
         if changed:
             player.scheme = names[chosen]
@@ -144,8 +157,8 @@ class Panel:
             player.pose = lead.state.q.copy() if held else None
         q = lead.state.q if player.pose is None else player.pose
         imgui.BeginDisabled(player.pose is None)
-        imgui.PushItemWidth(WIDTH - LABELS - 28)
-        reach = max(3.0, float(np.abs(q).max()))
+        imgui.PushItemWidth(WIDTH - LABELS)
+        reach = max(2.0, float(np.abs(q).max()))
         for k in range(len(q)):
             changed, value = imgui.SliderFloat(f"q{k}", float(q[k]), -reach, reach, "%.2f")
             if changed and player.pose is not None:
@@ -157,7 +170,7 @@ class Panel:
         if not imgui.CollapsingHeader("Look"):
             return
         scene, names = self.scene, ["none", *FIELDS]
-        imgui.PushItemWidth(WIDTH - LABELS - 28)
+        imgui.PushItemWidth(WIDTH - LABELS)
         changed, chosen = imgui.Combo("colour", names.index(scene.field), names)
         if changed:
             scene.unpaint()
@@ -172,10 +185,10 @@ class Panel:
 
     def _keep(self) -> None:
         imgui.SeparatorText("Keep")
-        if imgui.Button("Save recording", (146, 0)) and self.player.recording.steps:
+        if imgui.Button("Save recording", (154, 0)) and self.player.recording.steps:
             self._save(self.player.recording.save, unused("recording", ".json"), "play it again with --replay")
         imgui.SameLine()
-        if imgui.Button("Save picture", (146, 0)):
+        if imgui.Button("Save picture", (154, 0)):
             self._save(self.scene.save_picture, unused("picture", ".png"), "without this panel")
         imgui.PushTextWrapPos(0.0)
         imgui.TextColored(FAINT, self.message)

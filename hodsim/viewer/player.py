@@ -19,8 +19,8 @@ from hodsim.solve import ConvergenceError
 from hodsim.viewer.body import Body, coordinates
 from hodsim.viewer.recording import VARIATIONAL, Inputs, Recording
 
-LONGEST_FRAME = 0.1  # [s] of motion that one frame may ask for; what is more is dropped
-PATIENCE = 0.05  # [s] of computing that one frame may take
+LONGEST_FRAME = 0.2  # [s] of motion that one frame may ask for; what is more is dropped
+PATIENCE = 0.1  # [s] of computing that one frame may take
 GRIP = 4.0  # stiffness of the hand over that of the tip: a tip pulled gently follows four fifths of the way
 STRETCH = 0.2  # of the length: as far as a pull may be from its vertex, which bounds its force at 0.8 length / tip compliance
 

@@ -33,6 +33,7 @@ class Scene:
         self._shadows = [self._shadow(number, body) for number, body in enumerate(player.bodies)]
         self._meshes = [self._mesh(body, colour) for body, colour in zip(player.bodies, COLOURS, strict=False)]
         self._walls: list[ps.Structure] = []
+        self._shown: tuple | None = None
         self._pulled: dict[str, int] = {}  # vertices pulled now, by the name of their lines
         self._pins()
         self.arrange()
@@ -104,7 +105,11 @@ class Scene:
         return next((number for number, body in enumerate(self.player.bodies) if body.name == name), None)
 
     def update(self) -> None:
-        """Move everything to where it is now."""
+        """Move everything to where it is now. Where nothing has moved, Polyscope shows again what it has drawn."""
+        now = ([id(body.state) for body in self.player.bodies], dict(self.player.pulls), self.field, self.apart)
+        if now == self._shown:
+            return
+        self._shown = now
         for body, mesh, shadow in zip(self.player.bodies, self._meshes, self._shadows, strict=True):
             positions = body.positions
             mesh.update_vertex_positions(positions)

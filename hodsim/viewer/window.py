@@ -40,6 +40,7 @@ def set_up(title: str, *, off_screen: bool = False) -> None:
     ps.set_open_imgui_window_for_user_callback(False)
     ps.set_configure_imgui_style_callback(panel.style)
     ps.set_max_fps(FRAMES_PER_SECOND)
+    ps.set_frame_tick_limit_fps_mode("block_to_hit_target")  # rather than return at once, which would keep a processor busy
     try:
         ps.init("openGL3_egl" if off_screen and sys.platform == "linux" else "auto")
     except RuntimeError as error:

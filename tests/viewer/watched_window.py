@@ -45,7 +45,7 @@ class Watched(window.Window):
         print(json.dumps(report), flush=True)
 
 
-imgui.Button, imgui.SliderFloat = watched(imgui.Button), watched(imgui.SliderFloat)
+imgui.Button, imgui.SliderFloat3 = watched(imgui.Button), watched(imgui.SliderFloat3)
 window.Window = Watched
 sys.argv[0] = "hodsim"
 main()
