@@ -32,10 +32,12 @@ def report(
 def make_report(problem: Problem, model: Model, snapshots: Snapshots, folder: Path, *, command: str, rough: bool = False) -> Path:
     """Evaluate and write the report; returns the page."""
     full, poses = model.full, snapshots.split("train").poses()
-    network = ReducedModel(full, model.subspace)
+    exact, sampled = ReducedModel(full, model.subspace), ReducedModel.of(model)
+    name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
     contenders = [
-        Contender(network, advance=variational_step),
-        Contender(network, name=f"{model.subspace.name}, Euler-Lagrange"),
+        Contender(sampled, elasticity=f"{elements} elements" if elements else "exact", advance=variational_step),
+        *([Contender(exact, name=f"{name}, all elements", advance=variational_step)] if elements else []),
+        Contender(exact, name=f"{name}, Euler-Lagrange"),
         # in a linear subspace the two forms are one
         *(Contender(ReducedModel(full, pca(poses, dim, mass=full.mass))) for dim in PCA_DIMENSIONS),
     ]

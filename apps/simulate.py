@@ -46,7 +46,7 @@ def simulate(
     if output.suffix not in OUTPUTS:
         raise ValueError(f"output is {output}; expected a name that ends in one of {', '.join(OUTPUTS)}")
     loaded = Model.load(model)
-    full, reduced = loaded.full, ReducedModel(loaded.full, loaded.subspace)
+    full, reduced = loaded.full, ReducedModel.of(loaded)
     shapes = bending_loads(full)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
     interval: float = loaded.notes["dt"] if dt is None else dt

@@ -13,9 +13,13 @@ import typer
 from hodsim.apps.console import progress_bar, say
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
+from hodsim.reduced import Cubature
 from hodsim.snapshots import Snapshots
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
+
+ELEMENTS = 40  # beyond which the validation error of the beam does not fall
+CUBATURE_POSES, CUBATURE_TOLERANCE = 400, 1e-3
 
 
 def train(
@@ -25,6 +29,7 @@ def train(
     coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
+    elements: Annotated[int, typer.Option(min=0, help="Elements that sample the elastic force; 0 takes all.")] = ELEMENTS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = Training.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
@@ -38,15 +43,15 @@ def train(
         dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed
     )
     chosen = None if device == "auto" else torch.device(device)
-    make_model(full, Snapshots.load(study / "snapshots", full), training, study, device=chosen)
+    make_model(full, Snapshots.load(study / "snapshots", full), training, study, elements=elements, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")
 
 
 def make_model(
-    full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, device: torch.device | None = None
+    full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, elements: int, device: torch.device | None = None
 ) -> Model:
     """The study's model file: the one that is there if it was made from the same data and settings, else a new one."""
-    file, wanted = folder / "model.hod", identity(full, snapshots, training)
+    file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {elements} elements"
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
@@ -55,6 +60,9 @@ def make_model(
             full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
         )  # fmt: skip
+    poses = snapshots.split("train").poses()
+    some = poses[:: max(1, len(poses) // CUBATURE_POSES)]
+    cubature = Cubature.select(full, subspace, some, tolerance=CUBATURE_TOLERANCE, elements=elements) if elements else None
     notes = {
         "identity": None if fitted.interrupted else wanted,
         "dt": snapshots.dt,
@@ -63,9 +71,11 @@ def make_model(
         "epochs": fitted.epochs,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    model = Model(full, subspace, notes)
+    model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights))
     model.save(file)
     if fitted.interrupted:
         say(f"stopped after {fitted.epochs} epochs; the same command continues")
+    if cubature:
+        say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
     say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
     return model

@@ -22,11 +22,12 @@ import numpy as np
 from hodsim.checks import shape
 from hodsim.dynamics import State
 from hodsim.fem import FullModel, Load
+from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import Motion
 from hodsim.reduced.kernel import features_of
 from hodsim.solve import Dense
-from hodsim.subspace import Subspace
+from hodsim.subspace import Model, Subspace
 
 
 class ReducedModel:
@@ -62,6 +63,12 @@ class ReducedModel:
     def rounding_force(self) -> float:
         """The full model's, seen through the Jacobian of the rest shape."""
         return self._rounding_force
+
+    @classmethod
+    def of(cls, model: Model) -> ReducedModel:
+        """The reduced model of a model file, with the cubature that is stored in it, if any."""
+        elasticity = None if model.cubature is None else Cubature(model.full, model.subspace, *model.cubature)
+        return cls(model.full, model.subspace, elasticity=elasticity)
 
     def generalized_force(self, force: np.ndarray | Load) -> np.ndarray | Load:
         """W^T f (m,) of nodal forces f (d,) [N], or the same of a load that varies in time."""

@@ -1,7 +1,7 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks
+    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ NETWORKS = {"trunk": Trunk, "encoder": Encoder}
 
 @dataclass(frozen=True)
 class Model:
-    """A full model, a subspace of its displacements, and notes on how it was made (dt, errors, seconds, versions)."""
+    """A full model, a subspace of its displacements, and notes on how it was made (dt, errors, seconds, versions).
+
+    cubature: elements (n,) that sample the elastic energy and their weights (n,), or None for all of them."""
 
     full: FullModel
     subspace: Subspace
     notes: dict[str, Any] = field(default_factory=dict)
+    cubature: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self):
         if self.subspace.n_dofs != self.full.n_dofs:
@@ -68,6 +71,8 @@ class Model:
             "basis": subspace.basis,
             "projection": subspace.projection,
         }
+        if self.cubature is not None:
+            arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
         for name, network in networks.items():
             arrays |= {f"{name}.{key}": value.numpy() for key, value in network.state_dict().items()}
         buffer = io.BytesIO()
@@ -99,7 +104,8 @@ class Model:
             stored = _full_model(header, arrays) if full is None else full
             if stored.fingerprint != header["fingerprint"]:
                 raise ValueError(f"its fingerprint is {header['fingerprint']}, but its content's is {stored.fingerprint}")
-            return cls(stored, _subspace(header, arrays), header["notes"])
+            cubature = (arrays["cubature.elements"], arrays["cubature.weights"]) if "cubature.elements" in arrays else None
+            return cls(stored, _subspace(header, arrays), header["notes"], cubature)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
 

@@ -94,3 +94,10 @@ def test_a_full_disk_keeps_the_model_that_was_there(model, tmp_path, monkeypatch
     with pytest.raises(OSError, match=r"beam\.hod could not be saved: No space left on device"):
         model.save(file)
     assert file.read_bytes() == before
+
+
+def test_a_cubature_comes_back_as_it_went(model, tmp_path):
+    cubature = np.array([3, 5, 8]), np.array([1.5, 2.0, 4.0])
+    loaded = Model.load(Model(model.full, model.subspace, {}, cubature).save(tmp_path / "beam.hod"))
+    np.testing.assert_array_equal(loaded.cubature, cubature)
+    assert Model.load(model.save(tmp_path / "beam.hod")).cubature is None
