@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,49 +13,68 @@ from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model, modal, pca
-from hodsim.viewer import Player, Recording, has_display, render
+from hodsim.viewer import FIELDS, Player, Recording, has_display, render
 from hodsim.viewer import show as show_player
 
 FRAMES_PER_SECOND = 30
 DEFAULT_DT = 0.01
-POSES = 1000  # that PCA takes of the snapshots: enough for a picture, and the window opens at once
+POSES = 1000  # that PCA takes of the snapshots: enough to look at, and the window opens soon
 BESIDE = "full, pca, modal or another model file of the same body"
+SAGGING = (0.0, 0.0, -0.4)  # what a body is loaded with at first, so that something happens
+TRAINED = (Path("out/beam/model.hod"), Path("out/beam-quick/model.hod"))
 
 
 def view(
-    model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
+    model: Annotated[
+        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: that of `hodsim beam`.")
+    ] = None,
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
-    dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
-    body: Annotated[tuple[float, float, float], typer.Option(help="Load on the whole body to start with.")] = (0, 0, -0.4),
+    dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
+    body: Annotated[tuple[float, float, float], typer.Option(help="Load on the whole body to start with.")] = SAGGING,
     replay: Annotated[Path | None, typer.Option(help="Do again what a recording (.json) of the window holds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Draw off screen, to --output.")] = False,
     output: Annotated[Path | None, typer.Option(help="Film (.mp4, .gif) or last picture (.png), drawn off screen.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames to draw; 30 are one second of a film.")] = None,
+    colour: Annotated[str, typer.Option(help=f"Colour by {', '.join(FIELDS)}.")] = "none",
 ) -> None:
     """Show a model live: pull it with the mouse, load it by sliders, pause, step, reset, record.
 
     Example: hodsim view out/beam/model.hod --beside full --beside pca
     """
-    show(model, beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames)
+    show(
+        trained() if model is None else model,
+        beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames, colour=colour,
+    )  # fmt: skip
+
+
+def trained() -> Path:
+    """The model that `hodsim beam` has made. Raises FileNotFoundError saying how to make it."""
+    found = next((file for file in TRAINED if file.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no {TRAINED[0]} here; make it with `hodsim beam --quick`, or name a model file")
+    return found
 
 
 def show(
     file: Path,
     *,
-    beside: list[str] | tuple[str, ...] = (),
+    beside: Sequence[str] = (),
     dt: float | None = None,
-    body: tuple[float, float, float] = (0, 0, -0.4),
+    body: tuple[float, float, float] = SAGGING,
     replay: Path | None = None,
     headless: bool = False,
     output: Path | None = None,
     frames: int | None = None,
+    colour: str = "none",
 ) -> None:
     """Open the window, or draw off screen when headless or given an output. Everything is read and checked before that."""
-    loaded = Model.load(file)
     if headless and output is None:
         raise ValueError("--headless draws to a file; name it with --output FILE.mp4, .gif or .png")
     if output is None and not has_display():
         raise ValueError(f"no display to open a window on; --headless --frames 90 --output view.mp4 draws {file} off screen")
+    if colour not in ("none", *FIELDS):
+        raise ValueError(f"colour is {colour!r}; expected none, {', '.join(FIELDS)}")
+    loaded = Model.load(file)
     player = make_player(file, loaded, beside, loaded.notes.get("dt", DEFAULT_DT) if dt is None else dt)
     if replay is None:
         player.amplitudes["body"][:] = body
@@ -62,16 +82,18 @@ def show(
         player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
     title = f"{loaded.subspace.name}, {file.name}"
     if output is None:
-        show_player(player, title=title, frames=frames)
+        show_player(player, title=title, frames=frames, field=colour)
         return
     if frames is None:
         frames = 3 * FRAMES_PER_SECOND if player.replaying is None else round(player.replaying.duration * FRAMES_PER_SECOND)
     with progress_bar("Drawing (frames)") as update:
-        render(player, output, frames=frames, fps=FRAMES_PER_SECOND, title=title, progress=update)
+        render(player, output, frames=frames, fps=FRAMES_PER_SECOND, title=title, field=colour, progress=update)
+    if player.trouble is not None:
+        say(f"[yellow]the motion stopped at {player.time:.2f} s[/]: {player.trouble}")
     say(f"saved {output}")
 
 
-def make_player(file: Path, loaded: Model, beside: list[str] | tuple[str, ...], dt: float) -> Player:
+def make_player(file: Path, loaded: Model, beside: Sequence[str], dt: float) -> Player:
     """The model and those beside it. Raises ValueError naming what cannot be shown and why."""
     full = loaded.full
     if not full.pinned.any():
@@ -95,9 +117,10 @@ def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | Re
         if not folder.is_dir():
             raise ValueError(f"PCA needs the snapshots that the model was trained on, in {folder}; compare with modal instead")
         poses = Snapshots.load(folder, full).split("train").poses()
-        subspace = pca(poses[:: max(1, len(poses) // POSES)], dim=dim, mass=full.mass)
+        subspace = pca(poses[:: max(1, len(poses) // POSES)], dim, mass=full.mass)
     elif wanted.endswith(".hod"):
-        subspace = Model.load(wanted, full=full).subspace
+        other = Model.load(wanted, full=full)
+        return other.subspace.name, ReducedModel.of(other)
     else:
         raise ValueError(f"beside is {wanted!r}; expected {BESIDE}")
     return subspace.name, ReducedModel(full, subspace)

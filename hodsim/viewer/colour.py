@@ -7,24 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hodsim.reduced import Cubature
 from hodsim.viewer.body import Body
 from hodsim.viewer.player import Player
 
 
 @dataclass(frozen=True)
 class Field:
-    """values (n,) of a body; scale, what the brightest colour stands for."""
+    """values (n,) of a body among a player's; scale, what the brightest colour stands for."""
 
-    values: Callable[[Body], np.ndarray]
+    values: Callable[[Player, Body], np.ndarray]
     scale: Callable[[Player], float]
 
 
-def displacement(body: Body) -> np.ndarray:
+def displacement(player: Player, body: Body) -> np.ndarray:
     """Distance from the shape at rest [m]."""
     return np.linalg.norm(body.positions - body.full.mesh.vertices[body.vertices], axis=1)
 
 
-def von_mises_stress(body: Body) -> np.ndarray:
+def error(player: Player, body: Body) -> np.ndarray:
+    """Distance from where the full model is [m]; zero if it is not shown."""
+    truth = player.truth
+    return np.zeros(len(body.vertices)) if truth is None else np.linalg.norm(body.positions - truth.positions, axis=1)
+
+
+def von_mises_stress(player: Player, body: Body) -> np.ndarray:
     """sqrt(3/2) |dev sigma| [Pa] of the Cauchy stress sigma = P F^T / det F, the mean over the elements around each vertex."""
     full = body.full
     field = full.full_displacement(body.decode(body.state.q))
@@ -39,6 +46,16 @@ def von_mises_stress(body: Body) -> np.ndarray:
     return (total / np.bincount(corners, minlength=count))[body.vertices]
 
 
+def cubature_weights(player: Player, body: Body) -> np.ndarray:
+    """How much of the elastic energy is sampled at the elements around each vertex, over the most; zero where every element counts."""
+    total = np.zeros(len(body.full.mesh.vertices))
+    elasticity = getattr(body.model, "elasticity", None)
+    if isinstance(elasticity, Cubature):
+        corners = body.full.mesh.tetrahedra[elasticity.chosen]
+        np.add.at(total, corners.ravel(), np.repeat(elasticity.weights, 4))
+    return total[body.vertices] / max(total.max(), 1e-300)
+
+
 def _stress_scale(player: Player) -> float:
     """A twentieth of the modulus of longitudinal strain: that of strains which are large for the materials here."""
     return 0.05 * float(player.full.material.stiffness(np.eye(3))[0, 0, 0, 0])
@@ -46,5 +63,7 @@ def _stress_scale(player: Player) -> float:
 
 FIELDS = {
     "displacement": Field(displacement, lambda player: 0.8 * player.length),
+    "error": Field(error, lambda player: 0.1 * player.length),
+    "cubature weights": Field(cubature_weights, lambda player: 1.0),
     "von Mises stress": Field(von_mises_stress, _stress_scale),
 }

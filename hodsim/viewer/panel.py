@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import polyscope.imgui as imgui
 
-from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
 from hodsim.viewer.colour import FIELDS
+from hodsim.viewer.film import LiveFilm
 from hodsim.viewer.player import Player
 from hodsim.viewer.recording import SCHEMES
 from hodsim.viewer.scene import COLOURS, Scene
@@ -25,21 +25,13 @@ PAPER, INK, FAINT, ACCENT = (1.0, 1.0, 1.0, 0.93), (0.16, 0.19, 0.24, 1.0), (0.4
 WARNING = (0.75, 0.15, 0.05, 1.0)
 
 
-def style() -> None:
-    """A light panel with room to breathe."""
-    imgui.StyleColorsLight()
-    look = imgui.GetStyle()
-    look.WindowRounding, look.FrameRounding, look.GrabRounding = 8.0, 5.0, 5.0
-    look.WindowPadding, look.FramePadding, look.ItemSpacing = (14.0, 12.0), (8.0, 4.0), (8.0, 6.0)
-    look.WindowBorderSize, look.SeparatorTextBorderSize = 0.0, 1.0
-
-
 class Panel:
     """Widgets for a player and its scene. `act` draws them; call it once a frame."""
 
     def __init__(self, player: Player, scene: Scene, title: str):
         self.player, self.scene, self.title = player, scene, title
         self.message = "Drag the body with the mouse; Shift on letting go pins it there. F pushes, space pauses, S steps, R resets."
+        self.film: LiveFilm | None = None
         self.speed, self.frames = 0.0, 0.0  # simulated seconds and frames a real second
         self._errors = {body.name: deque([0.0], maxlen=240) for body in player.bodies}
         self._energies = deque([0.0], maxlen=240)
@@ -101,14 +93,13 @@ class Panel:
 
     def _bodies(self) -> None:
         """What each body costs, how far it is from the full model, and the energy of the first."""
-        compared = any(isinstance(body.model, FullModel) for body in self.player.bodies)
         for body, colour in zip(self.player.bodies, COLOURS, strict=False):
             imgui.ColorButton(body.name, (*colour, 1.0), imgui.ImGuiColorEditFlags_NoTooltip, (14, 14))
             cost = f"{np.median(body.milliseconds):.2f} ms" if body.milliseconds else "-"
             for column, text in zip(COLUMNS, (body.name, cost, f"{body.state.iterations} it."), strict=True):
                 imgui.SameLine(column)
                 imgui.Text(text)
-            if compared and isinstance(body.model, ReducedModel):
+            if self.player.truth is not None and isinstance(body.model, ReducedModel):
                 error = np.array(self._errors[body.name], np.float32)
                 self._plot(f"tip error {error[-1]:.1f} %", error)
         energy = np.array(self._energies, np.float32)
@@ -190,9 +181,22 @@ class Panel:
         imgui.SameLine()
         if imgui.Button("Save picture", (154, 0)):
             self._save(self.scene.save_picture, unused("picture", ".png"), "without this panel")
+        if imgui.Button("End film" if self.film else "Record film", (-1, 0)):
+            self._toggle_film()
+        if self.film is not None and self.film.done:
+            self.message = self.film.error or f"saved {self.film.path}"
+            self.film = None
         imgui.PushTextWrapPos(0.0)
         imgui.TextColored(FAINT, self.message)
         imgui.PopTextWrapPos()
+
+    def _toggle_film(self) -> None:
+        if self.film is None:
+            self.film = LiveFilm(unused("film", ".mp4"))
+            self.message = "recording a film of the scene, without this panel"
+        else:
+            self.film.finish()
+            self.message = f"writing {self.film.path}: {self.film.waiting} frames to go"
 
     def _save(self, write: Callable[[Path], Path], path: Path, remark: str) -> None:
         """Write a file and say so, or why not."""

@@ -59,6 +59,11 @@ class Player:
         self._owed, self._last_dt = 0.0, self.dt
 
     @property
+    def truth(self) -> Body | None:
+        """The full model among the bodies."""
+        return next((body for body in self.bodies if isinstance(body.model, FullModel)), None)
+
+    @property
     def time(self) -> float:
         """[s] since the last reset."""
         return self.bodies[0].state.time
@@ -144,11 +149,9 @@ class Player:
 
     def error(self, body: Body) -> float:
         """Distance of a body's tip from that of the full model among the bodies, over the length; NaN if it is not among them."""
-        truth = next((other for other in self.bodies if isinstance(other.model, FullModel)), None)
-        if truth is None:
+        if self.truth is None:
             return float("nan")
-        tips = [shown.place(self.tip) for shown in (body, truth)]
-        return float(np.linalg.norm(tips[0] - tips[1])) / self.length
+        return float(np.linalg.norm(body.place(self.tip) - self.truth.place(self.tip))) / self.length
 
     def _follow(self, recording: Recording) -> bool:
         """Take the inputs of the next step from a recording; False at its end."""

@@ -125,7 +125,7 @@ class Scene:
         for body, mesh in zip(self.player.bodies, self._meshes, strict=True):
             shown = FIELDS[self.field]
             high = shown.scale(self.player)
-            mesh.add_scalar_quantity(self.field, shown.values(body), enabled=True, cmap="viridis", vminmax=(0.0, high))
+            mesh.add_scalar_quantity(self.field, shown.values(self.player, body), enabled=True, cmap="viridis", vminmax=(0.0, high))
 
     def unpaint(self) -> None:
         for mesh in self._meshes:

@@ -4,70 +4,32 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 
 import polyscope as ps
 import polyscope.imgui as imgui
 
-from hodsim.viewer import panel
 from hodsim.viewer.hand import Hand
 from hodsim.viewer.panel import Panel
 from hodsim.viewer.player import Player
 from hodsim.viewer.scene import Scene
-
-SIZE = (1280, 800)
-FRAMES_PER_SECOND = 60
+from hodsim.viewer.screen import set_up, tear_down
 
 
-def has_display() -> bool:
-    """Whether a window can be opened: always on Windows and macOS, elsewhere where an X or Wayland display is named."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+def show(player: Player, *, title: str, frames: int | None = None, field: str = "none") -> None:
+    """Run a player in a window until it is closed, or for a number of frames, coloured by a key of `FIELDS`.
 
-
-def set_up(title: str, *, off_screen: bool = False) -> None:
-    """Start Polyscope, with a window or without one. Raises OSError saying why it cannot draw."""
-    if not off_screen and not has_display():
-        raise OSError("there is no display to open a window on; draw off screen, to a file")
-    ps.set_program_name(f"hodsim: {title}")
-    ps.set_verbosity(0)
-    ps.set_use_prefs_file(False)
-    ps.set_errors_throw_exceptions(True)
-    ps.set_display_message_popups(False)
-    ps.set_window_size(*SIZE)
-    ps.set_build_default_gui_panels(False)
-    ps.set_open_imgui_window_for_user_callback(False)
-    ps.set_configure_imgui_style_callback(panel.style)
-    ps.set_max_fps(FRAMES_PER_SECOND)
-    ps.set_frame_tick_limit_fps_mode("block_to_hit_target")  # rather than return at once, which would keep a processor busy
-    try:
-        ps.init("openGL3_egl" if off_screen and sys.platform == "linux" else "auto")
-    except RuntimeError as error:
-        need = "EGL (Debian: libegl1, libgl1-mesa-dri)" if off_screen else "OpenGL 3.3 (Debian: libgl1-mesa-dri)"
-        raise OSError(f"Polyscope cannot draw here ({str(error).strip()}); it needs {need}") from None
-    ps.set_up_dir("z_up")
-    ps.set_ground_plane_mode("none")  # its soft shadow costs more than all the rest where a processor does the drawing
-    ps.set_SSAA_factor(2 if off_screen else 1)
-
-
-def show(player: Player, *, title: str, frames: int | None = None) -> None:
-    """Run a player in a window until it is closed, or for a number of frames. Raises OSError where no window can be opened."""
+    Raises OSError where no window can be opened."""
     set_up(title)
     window = Window(player, title)
+    window.scene.field = field
     ps.set_user_callback(window.frame)
     left = frames
     while not ps.window_requests_close() and left != 0:
         ps.frame_tick()
         left = None if left is None else left - 1
+    window.close()
     tear_down()
-
-
-def tear_down() -> None:
-    """End Polyscope: nothing of it is left behind."""
-    ps.clear_user_callback()
-    ps.remove_all_structures()
-    ps.shutdown()
 
 
 class Window:
@@ -89,6 +51,14 @@ class Window:
         self.panel.act()
         self._read_keys()
         self.scene.update()
+        if self.panel.film is not None:
+            self.panel.film.take(self.player.time, self.scene.image)
+
+    def close(self) -> None:
+        """Let a film that is being recorded be finished."""
+        if self.panel.film is not None:
+            self.panel.film.finish()
+            self.panel.film.wait()
 
     def _feel(self) -> None:
         """The mouse, or the key F: take hold, pull or push, let go."""

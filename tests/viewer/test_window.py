@@ -233,6 +233,16 @@ def test_a_picture_and_a_recording_are_saved(live, folder):
         subprocess.run(["import", "-window", "root", str(Path(KEPT) / "window.png")], env=live._environment, timeout=SECONDS)
 
 
+def test_a_film_is_recorded_while_it_moves(live, folder):
+    live.click("Record film")
+    live.slide("tip xyz", 0.5, 0.8)
+    live.click("End film")
+    deadline = time.monotonic() + SECONDS
+    while not (folder / "film-1.mp4").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (folder / "film-1.mp4").stat().st_size > 1000
+
+
 def test_closing_the_window_ends_the_process_cleanly(live, folder):
     assert live.close() == 0
     assert (folder / "stderr").read_text() == ""
@@ -267,7 +277,9 @@ def test_a_recording_becomes_a_film_without_a_display(model, tmp_path):
 
 
 def test_a_load_shows_in_the_picture_drawn_without_a_display(model, tmp_path):
-    draw(model, tmp_path, "--headless", "--output", "down.png", "--frames", 10, "--body", 0, 0, -0.3, "--beside", "modal")
+    draw(
+        model, tmp_path, "--headless", "--output", "down.png", "--frames", 10, "--body", 0, 0, -0.3, "--beside", "modal", "--colour", "none"
+    )
     image = np.asarray(Image.open(tmp_path / "down.png").convert("RGB")).astype(int)
     assert 0.005 < blue(image).mean() < 0.5
 
@@ -297,4 +309,5 @@ def test_what_does_not_fit_is_refused_before_a_window_opens(model, monkeypatch, 
     refuse(monkeypatch, ValueError, "foreign.hod is corrupt or not a recording", model, replay=foreign)
     refuse(monkeypatch, ValueError, "expected a name that ends in", model, output=Path("film.avi"))
     refuse(monkeypatch, ValueError, "draws to a file", model, headless=True)
+    refuse(monkeypatch, ValueError, "colour is 'pink'", model, colour="pink")
     refuse(monkeypatch, ValueError, "dt is -1", model, dt=-1.0)
