@@ -17,6 +17,7 @@ from hodsim.viewer.player import Player
 
 HAND, WALL, SHADOW = (0.84, 0.37, 0.0), (0.30, 0.33, 0.38), (0.93, 0.935, 0.945)
 COLOURS = ((0.16, 0.47, 0.73), (0.87, 0.49, 0.16), (0.17, 0.62, 0.50), (0.75, 0.47, 0.64), (0.45, 0.50, 0.57))
+EDGES = 0.7  # width of the lines between triangles [pixels]
 BOX = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])  # faces of a box, corners in binary
 
 
@@ -29,7 +30,7 @@ class Scene:
         self.player, self._panel = player, panel
         self.apart = len(player.bodies) > 1
         self.field = "none"
-        self._floor = float(player.full.mesh.vertices[:, 2].min()) - 0.65 * player.length
+        self._floor = float(player.full.mesh.vertices[:, 2].min()) - 0.6 * player.length
         self._shadows = [self._shadow(number, body) for number, body in enumerate(player.bodies)]
         self._meshes = [self._mesh(body, colour) for body, colour in zip(player.bodies, COLOURS, strict=False)]
         self._walls: list[ps.Structure] = []
@@ -41,7 +42,7 @@ class Scene:
 
     def _mesh(self, body: Body, colour: tuple[float, float, float]) -> ps.SurfaceMesh:
         mesh = ps.register_surface_mesh(body.name, body.positions, body.triangles, color=colour, smooth_shade=False, material="clay")
-        mesh.set_edge_width(0.7)
+        mesh.set_edge_width(EDGES)
         mesh.set_edge_color(tuple(0.55 * np.array(colour)))
         return mesh
 
@@ -97,8 +98,8 @@ class Scene:
         ps.set_automatically_compute_scene_extents(False)
         ps.set_length_scale(size)
         ps.set_bounding_box(low - 0.45 * size, high + 0.45 * size)
-        target = centre - size * np.array([0.16 if self._panel else 0.0, 0.0, 0.17])
-        ps.look_at(target + size * np.array([0.30, -1.35, 0.55]), target)
+        target = centre - size * np.array([0.19 if self._panel else 0.0, 0.0, 0.02])
+        ps.look_at(target + size * np.array([0.34, -1.65, 0.5]), target)
 
     def number(self, name: str) -> int | None:
         """The number of the body of a name."""
@@ -120,6 +121,8 @@ class Scene:
 
     def paint(self) -> None:
         """Colour the bodies by the chosen field."""
+        for mesh in self._meshes:
+            mesh.set_edge_width(EDGES if self.field == "none" else 0.0)
         if self.field == "none":
             return
         for body, mesh in zip(self.player.bodies, self._meshes, strict=True):
