@@ -72,6 +72,21 @@ def test_a_slow_machine_falls_behind_instead_of_stalling(player, monkeypatch):
     assert player.advance(0.0) == 0  # nothing is owed any more
 
 
+def test_a_frame_that_hung_is_not_made_up_for(player):
+    assert player.advance(10.0) == round(player_module.LONGEST_FRAME / DT)
+
+
+def test_a_scheme_of_two_steps_starts_anew_with_another_time_step():
+    player = make(scheme="BDF2")
+    player.amplitudes["tip"][:] = (0, 0, -0.5)
+    player.advance(0.05)
+    (body,) = player.bodies
+    before, player.dt = body.state, 0.004
+    player.step()
+    expected = step(body.model, before, 0.004, force=body.force(player.amplitudes))  # backward Euler, as every first step
+    np.testing.assert_allclose(body.state.q, expected.q, atol=1e-12)
+
+
 def test_paused_time_does_not_pass(player):
     player.toggle()
     assert player.advance(1.0) == 0
