@@ -43,7 +43,7 @@ class FullModel:
     consistent one. Displacements, velocities and forces are flat (d,): x, y, z of each free vertex in the order of the mesh.
 
     Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones among the 3 V coordinates; n_dofs;
-    vertex_mass (V,) [kg]; pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
+    vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding; pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
 
     An inadmissible deformation (an inverted element of a neo-Hookean body) has infinite energy, and an infinite internal force: a solver
     backs off from it. Raises ValueError when nothing is pinned."""
@@ -84,7 +84,8 @@ class FullModel:
         self.mass.eliminate_zeros()
         self._mass_data = _data_on(self.pattern, self.mass)
         self.rest_stiffness = self.stiffness(np.zeros(self.n_dofs))
-        self._rounding_force = 16 * np.finfo(float).eps * float(np.linalg.norm(self.rest_stiffness.data)) * self.mesh.edge_length
+        # that of the forces of displacements in the last digits of an edge
+        self.rounding_force = 16 * np.finfo(float).eps * float(np.linalg.norm(self.rest_stiffness.data)) * self.mesh.edge_length
         self.damping_matrix = None
         if self.damping:
             self._damping_data = self.damping.mass * self._mass_data + self.damping.stiffness * self.rest_stiffness.data
@@ -145,11 +146,6 @@ class FullModel:
         if self.damping_matrix is not None:
             data += s1 * self._damping_data
         return self.direct_solver.factor(data)
-
-    @property
-    def rounding_force(self) -> float:
-        """Norm [N] below which a residual is rounding: that of the forces of displacements in the last digits of an edge."""
-        return self._rounding_force
 
     def kinetic_energy(self, v: np.ndarray) -> float:
         """v . M v / 2 [J] for velocities v (d,) [m/s]."""

@@ -33,15 +33,12 @@ from hodsim.subspace import Model, Subspace
 class ReducedModel:
     """A full model confined to a subspace; steps like the full model, r unknowns instead of d.
 
-    elasticity defaults to the exact one. Forces are given in feature space, W^T f (m,): see generalized_force.
+    elasticity defaults to the exact one. Forces are given in feature space, W^T f (m,): see generalized_force. rounding_force is the full
+    model's, seen through the Jacobian of the rest shape.
     """
 
     def __init__(self, full: FullModel, subspace: Subspace, *, elasticity: Elasticity | None = None):
-        if subspace.n_dofs != full.n_dofs:
-            raise ValueError(
-                f"subspace {subspace.name} has {subspace.n_dofs} degrees of freedom, the full model {full.n_dofs}; "
-                "they belong to different meshes or pins"
-            )
+        subspace.check_fits(full.n_dofs)
         W = subspace.basis
         self.full, self.subspace = full, subspace
         self.elasticity = ExactElasticity(full, subspace) if elasticity is None else elasticity
@@ -50,7 +47,7 @@ class ReducedModel:
         damping = full.damping_matrix
         self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
         rest = self.features.motion(*np.zeros((2, subspace.dim)))
-        self._rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
+        self.rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
 
     def with_elasticity(self, elasticity: Elasticity) -> ReducedModel:
@@ -58,11 +55,6 @@ class ReducedModel:
         other = copy(self)
         other.elasticity, other._last = elasticity, None
         return other
-
-    @property
-    def rounding_force(self) -> float:
-        """The full model's, seen through the Jacobian of the rest shape."""
-        return self._rounding_force
 
     @classmethod
     def of(cls, model: Model) -> ReducedModel:
@@ -78,7 +70,7 @@ class ReducedModel:
 
     def residual(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, force: np.ndarray) -> np.ndarray:
         """R (r,) for q, v, a (r,) and a force in feature space (m,)."""
-        motion, elastic = self._evaluate(q, v)
+        motion, elastic = self.evaluate(q, v)
         return motion.jacobian.T @ self._unbalanced(motion, elastic, v, a, force)
 
     def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Dense:
@@ -86,7 +78,7 @@ class ReducedModel:
 
     def tangent_matrix(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> np.ndarray:
         """dR/dq + s1 dR/dv + s2 dR/da (r, r)."""
-        motion, elastic = self._evaluate(q, v)
+        motion, elastic = self.evaluate(q, v)
         p = self._unbalanced(motion, elastic, v, a, force)
         Dg, hessian = motion.jacobian, self.features.hessian(q)
         inertia = self.mass @ (s2 * Dg + hessian @ a + motion.third + 2 * s1 * motion.mixed)
@@ -98,8 +90,10 @@ class ReducedModel:
         Dg = motion.jacobian
         return self.mass @ (Dg @ a + motion.curvature) + self.damping @ (Dg @ v) + elastic - force
 
-    def _evaluate(self, q: np.ndarray, v: np.ndarray) -> tuple[Motion, np.ndarray]:
-        """Derivatives of g and the elastic force. Newton asks for the tangent where it has just asked for the residual: kept once."""
+    def evaluate(self, q: np.ndarray, v: np.ndarray) -> tuple[Motion, np.ndarray]:
+        """Derivatives of g along v, and the elastic force W^T f_int (m,), at q.
+
+        The last ones are kept: Newton asks for the tangent where it has just asked for the residual."""
         if self._last is None or not (np.array_equal(self._last[0], q) and np.array_equal(self._last[1], v)):
             motion = self.features.motion(q, v)
             self._last = (q.copy(), v.copy(), motion, self.elasticity.force(motion.value))
@@ -111,7 +105,7 @@ class ReducedModel:
         q = np.zeros(r) if q is None else shape("q", q, (r,))
         v = np.zeros(r) if v is None else shape("v", v, (r,))
         force = np.zeros(self.subspace.width) if force is None else shape("force", force, (self.subspace.width,))
-        motion, elastic = self._evaluate(q, v)
+        motion, elastic = self.evaluate(q, v)
         Dg = motion.jacobian
         unbalanced = self._unbalanced(motion, elastic, v, np.zeros(r), force)
         return State(0.0, q, v, -Dense(Dg.T @ self.mass @ Dg).solve(Dg.T @ unbalanced))

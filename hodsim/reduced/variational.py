@@ -28,7 +28,7 @@ def variational_step(
     index: int = 0,
 ) -> State:
     """The state one time step dt [s] later under a force in feature space (m,). Raises ConvergenceError as `dynamics.step` does."""
-    features, elasticity = system.features, system.elasticity
+    features = system.features
     inertia, damping = system.mass / dt**2, system.damping / dt
     now = features.value(state.q)
     if state.previous is None:  # a first step has a velocity instead of a past
@@ -36,18 +36,20 @@ def variational_step(
     else:
         predicted = 2 * now - features.value(state.previous.q)
 
-    def unbalanced(g: np.ndarray) -> np.ndarray:
-        return inertia @ (g - predicted) + damping @ (g - now) + elasticity.force(g) - force
+    at_rest = np.zeros_like(state.q)
+
+    def unbalanced(g: np.ndarray, elastic: np.ndarray) -> np.ndarray:
+        return inertia @ (g - predicted) + damping @ (g - now) + elastic - force
 
     def residual(q: np.ndarray) -> np.ndarray:
-        motion = features.motion(q, np.zeros_like(q))
-        return motion.jacobian.T @ unbalanced(motion.value)
+        motion, elastic = system.evaluate(q, at_rest)
+        return motion.jacobian.T @ unbalanced(motion.value, elastic)
 
     def tangent(q: np.ndarray) -> Dense:
-        motion = features.motion(q, np.zeros_like(q))
+        motion, elastic = system.evaluate(q, at_rest)
         Dg = motion.jacobian
-        curvature = np.tensordot(unbalanced(motion.value), features.hessian(q), 1)
-        return Dense(curvature + Dg.T @ (inertia + damping) @ Dg + elasticity.stiffness(motion.value, Dg))
+        curvature = np.tensordot(unbalanced(motion.value, elastic), features.hessian(q), 1)
+        return Dense(curvature + Dg.T @ (inertia + damping) @ Dg + system.elasticity.stiffness(motion.value, Dg))
 
     rates = backward_euler(state, dt)
     return solve_step(system, state, dt, rates, residual, tangent, tolerance=tolerance, max_iterations=max_iterations, index=index)

@@ -42,11 +42,7 @@ class Model:
     cubature: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self):
-        if self.subspace.n_dofs != self.full.n_dofs:
-            raise ValueError(
-                f"subspace {self.subspace.name} has {self.subspace.n_dofs} degrees of freedom, the full model {self.full.n_dofs}; "
-                "they belong to different meshes or pins"
-            )
+        self.subspace.check_fits(self.full.n_dofs)
 
     def save(self, path: Path | str) -> Path:
         """Write the model file. Raises OSError naming the path, leaving what was there, when it cannot be written."""

@@ -40,6 +40,14 @@ class Subspace:
     def n_dofs(self) -> int:
         return len(self.origin)
 
+    def check_fits(self, n_dofs: int) -> None:
+        """Raise ValueError unless this is a subspace of a model of so many degrees of freedom."""
+        if self.n_dofs != n_dofs:
+            raise ValueError(
+                f"subspace {self.name} has {self.n_dofs} degrees of freedom, the full model {n_dofs}; "
+                "they belong to different meshes or pins"
+            )
+
     @property
     def width(self) -> int:
         """The number m of columns of W."""
