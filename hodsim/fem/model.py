@@ -43,7 +43,8 @@ class FullModel:
     consistent one. Displacements, velocities and forces are flat (d,): x, y, z of each free vertex in the order of the mesh.
 
     Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones among the 3 V coordinates; n_dofs;
-    vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding; pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
+    vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding;
+    pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
 
     An inadmissible deformation (an inverted element of a neo-Hookean body) has infinite energy, and an infinite internal force: a solver
     backs off from it. Raises ValueError when nothing is pinned."""
