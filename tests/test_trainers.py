@@ -1,5 +1,7 @@
 """Training: the loop resumes exactly and keeps the best; the autoencoder's metric is that of the time step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from cases import small_beam
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
 from hodsim.subspace import Autoencoder, pca, principal_directions
-from hodsim.trainers.autoencoder import Training, prepare, train_autoencoder
+from hodsim.trainers.autoencoder import Training, identity, prepare, train_autoencoder
 from hodsim.trainers.loop import fit
 
 TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3)
@@ -128,6 +130,14 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     for pose, metric in zip(poses.astype(float), data.metric.numpy(), strict=True):
         growth = potential(pose + basis @ e) + potential(pose - basis @ e) - 2 * potential(pose)
         np.testing.assert_allclose(e @ metric @ e * scale, growth, rtol=1e-4)
+
+
+def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(snapshots):
+    full = small_beam()
+    other = replace(snapshots, cases=tuple(sweep(train=4, validation=2, seed=1)))
+    assert [case.name for case in other.cases] == [case.name for case in snapshots.cases]
+    assert identity(full, other, TRAINING) != identity(full, snapshots, TRAINING)
+    assert identity(full, snapshots, TRAINING) == identity(full, snapshots, TRAINING)
 
 
 def test_training_lowers_the_loss(snapshots, tmp_path):

@@ -12,6 +12,7 @@ the pose.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def prepare(
 
 def identity(full: FullModel, snapshots: Snapshots, training: Training) -> str:
     """What a checkpoint must agree with to be continued."""
-    return json.dumps([full.fingerprint, snapshots.dt, [case.name for case in snapshots.cases], asdict(training)])
+    cases = hashlib.sha256("".join(case.to_json() for case in snapshots.cases).encode()).hexdigest()[:16]
+    return json.dumps([full.fingerprint, snapshots.dt, snapshots.displacements.shape, cases, asdict(training)])
 
 
 def _warm_cosine(done: float) -> float:
