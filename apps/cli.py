@@ -35,9 +35,10 @@ def main() -> None:
     threadpool_limits(1)
     try:
         app()
-    except KeyboardInterrupt:
-        complain("stopped. What was finished is kept; the same command continues from there.")
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == 130:  # which is what typer makes of a KeyboardInterrupt
+            complain("stopped. What was finished is kept; the same command continues from there.")
+        raise
     except (ValueError, OSError, ConvergenceError, FloatingPointError) as error:
         complain(_sentence(error))
         sys.exit(1)

@@ -50,7 +50,9 @@ def train(
 def make_model(
     full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, elements: int, device: torch.device | None = None
 ) -> Model:
-    """The study's model file: the one that is there if it was made from the same data and settings, else a new one."""
+    """The study's model file: the one that is there if it was made from the same data and settings, else a new one.
+
+    Ctrl-C saves the best so far and ends the command: raises KeyboardInterrupt."""
     file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {elements} elements"
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
@@ -73,9 +75,9 @@ def make_model(
     }
     model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights))
     model.save(file)
-    if fitted.interrupted:
-        say(f"stopped after {fitted.epochs} epochs; the same command continues")
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
     say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
+    if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
+        raise KeyboardInterrupt
     return model

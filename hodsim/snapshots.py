@@ -8,9 +8,12 @@ continues where it stopped. Training, validation and test data are split by load
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -102,20 +105,20 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
     The tip is the slice of vertices farthest from the pinned ones. At amplitude one a force across the axis deflects the *linear*
     model by reach times the length, and the twist, a couple spread over the body, turns its tip by `twist` radians.
     """
-    vertices, mask = full.mesh.vertices, np.zeros(len(full.mesh.vertices), bool)
+    vertices = full.mesh.vertices
     root = vertices[full.pinned].mean(axis=0)
     distance = np.linalg.norm(vertices - root, axis=1)
     axis = vertices[distance > 0.95 * distance.max()].mean(axis=0) - root
     length = float(np.linalg.norm(axis))
     axis /= length
     along = (vertices - root) @ axis
-    mask[along > along.max() - 0.5 * full.mesh.edge_length] = True
+    mask = along > along.max() - 0.5 * full.mesh.edge_length
 
     solve = full.direct_solver.factor(full.rest_stiffness.data).solve
     across = int(np.argmin(np.abs(axis)))  # the coordinate direction most nearly across the axis
 
     def scaled(fields: np.ndarray, response: Callable[[np.ndarray], float], target: float) -> np.ndarray:
-        """Columns (d, c) of nodal force fields (V, 3, c), all scaled so that the last column's response is the target."""
+        """Columns (d, c) of nodal force fields (V, 3, c), all scaled so that the response across the axis is the target."""
         columns = np.stack([full.restrict(fields[:, :, i]) for i in range(fields.shape[2])], axis=1)
         displacement = full.full_displacement(solve(columns[:, min(across, columns.shape[1] - 1)]))
         return columns * (target / response(displacement))
@@ -212,10 +215,11 @@ class Snapshots:
     @classmethod
     def load(cls, directory: Path, full: FullModel) -> Snapshots:
         """Read every case in a directory. Raises ValueError for one of another model, format or dt, FileNotFoundError if there is none."""
-        files = sorted(Path(directory).glob("*.safetensors"), key=lambda file: (SPLITS.index(file.stem.split("-")[0]), file.stem))
-        if not files:
-            raise FileNotFoundError(f"{directory} holds no snapshots; run `hodsim snapshots` first")
+        files = Path(directory).glob("*.safetensors")
         records = [Record.read(file, full.fingerprint) for file in files]
+        if not records:
+            raise FileNotFoundError(f"{directory} holds no snapshots; run `hodsim snapshots` first")
+        records.sort(key=lambda record: (SPLITS.index(record.case.split), record.case.name))
         if len({(record.displacements.shape, record.dt) for record in records}) != 1:
             raise ValueError(f"{directory} mixes snapshots of different lengths or time steps; give each sweep a directory of its own")
         return cls(
@@ -284,8 +288,8 @@ def generate_snapshots(
 ) -> Snapshots:
     """Simulate every case that directory does not hold yet, `workers` processes at once, and return them all.
 
-    A case that diverges is recorded in NAME.failed with its reason and left out; the sweep goes on. Interrupting loses only the
-    cases under way.
+    A case that diverges is recorded in NAME.failed with its reason and left out; the sweep goes on. Interrupting loses no finished
+    case. A script that asks for several workers needs the guard `if __name__ == "__main__":`, since each of them imports it.
     """
     positive("dt", dt)
     directory = Path(directory)
@@ -308,11 +312,25 @@ def _run(full: FullModel, jobs: Sequence[tuple], workers: int) -> Iterator[None]
     # spawned, not forked: the threads of BLAS and numba do not survive a fork
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), initializer=_adopt, initargs=(full,)) as pool:
         try:
-            for future in as_completed([pool.submit(_run_adopted, *job) for job in jobs]):
+            with _ctrl_c_ignored():  # which the workers inherit: they end their case, and the parent alone stops the sweep
+                futures = [pool.submit(_run_adopted, *job) for job in jobs]
+            for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _adopt(full: FullModel) -> None:

@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +16,12 @@ import meshio
 import numpy as np
 import pytest
 
+from hodsim.apps import train
 from hodsim.apps.cli import main
+from hodsim.apps.study import Problem
 from hodsim.mesh import TetMesh
+from hodsim.snapshots import Snapshots
+from hodsim.subspace import Model
 
 SWEEP = ["--steps", "20", "--train", "6", "--validation", "2", "--test", "2", "--youngs-modulus", "1e5", "--workers", "1"]
 
@@ -189,3 +197,38 @@ def test_a_model_of_another_mesh_is_refused(folder, tmp_path):
     run = hodsim("report", "study", folder=tmp_path)
     assert run.returncode == 1
     assert "model.hod was made for another mesh, material or set of pins" in run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal to a process group, as a terminal does")
+def test_ctrl_c_during_a_sweep_ends_in_one_sentence_and_loses_no_finished_case(tmp_path):
+    TetMesh.box((0.4, 0.1, 0.1), (12, 3, 3)).save(tmp_path / "body.msh")
+    command = [Path(sys.executable).with_name("hodsim"), "snapshots", "body.msh", "--output", "study", "--train", "200", "--workers", "2"]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("study/snapshots/*.safetensors")):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert errors == "hodsim: stopped. What was finished is kept; the same command continues from there.\n"
+    full = Problem.load(tmp_path / "study").full_model()
+    assert 0 < len(Snapshots.load(tmp_path / "study" / "snapshots", full).cases) < 200
+
+
+def test_ctrl_c_during_training_keeps_the_best_so_far_and_stops(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "study", tmp_path / "study", ignore=shutil.ignore_patterns("model.hod", "checkpoint*"))
+
+    @contextmanager
+    def interrupting_bar(label):
+        def update(done, total, note=""):
+            if label.startswith("Training") and done == 3:
+                raise KeyboardInterrupt
+
+        yield update
+
+    monkeypatch.setattr(train, "progress_bar", interrupting_bar)
+    run = hodsim("train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, folder=tmp_path)
+    assert run.returncode == 130
+    assert "stopped. What was finished is kept" in run.stderr
+    assert Model.load(tmp_path / "study" / "model.hod").notes["epochs"] == 3

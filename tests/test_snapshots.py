@@ -1,6 +1,7 @@
 """Snapshots: the sweep is a function of its seed, the files survive interruptions, bad ones are refused."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,12 @@ def test_a_case_that_diverges_is_recorded_and_the_others_go_on(make, tmp_path):
     assert [case.name for case in made.cases] == ["train-0000", "train-0001"]
     assert len(made.failures) == 1
     assert made.failures[0].startswith("train-0009: step 1 at time 0.01 s with dt = 0.01 s did not converge")
+
+
+def test_cases_may_have_any_name_and_come_in_the_order_of_their_splits(make):
+    trained, tested = sweep(train=1, test=1)
+    made = make([replace(tested, name="a pull"), replace(trained, name="zigzag")])
+    assert [case.name for case in made.cases] == ["zigzag", "a pull"]
 
 
 def test_snapshots_of_another_model_are_refused(make, tmp_path):
