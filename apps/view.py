@@ -29,7 +29,7 @@ def view(
         Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: that of `hodsim beam`.")
     ] = None,
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
-    dt: Annotated[float | None, typer.Option(help="Time step [s]; default: that of the training.")] = None,
+    dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     body: Annotated[tuple[float, float, float], typer.Option(help="Load on the whole body to start with.")] = SAGGING,
     replay: Annotated[Path | None, typer.Option(help="Do again what a recording (.json) of the window holds.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Draw off screen, to --output.")] = False,
