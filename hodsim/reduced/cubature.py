@@ -18,7 +18,7 @@ import scipy.linalg
 from hodsim.checks import finite, inside, shape
 from hodsim.fem import FullModel
 from hodsim.fem.elements import Elements
-from hodsim.reduced.kernel import features_of
+from hodsim.reduced.features import features_of
 from hodsim.subspace import Subspace
 
 
