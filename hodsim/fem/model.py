@@ -120,14 +120,11 @@ class FullModel:
         """Derivative of the internal force (d, d) [N/m] on the fixed pattern, symmetric."""
         return self._matrix(self._stiffness_data(u))
 
-    def element_forces(self, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Internal forces of the chosen elements alone on their four vertices, (len(chosen), 12) [N]; see element_dofs."""
-        return self.elements.element_forces(self.material, self._set(u), chosen).reshape(len(chosen), 12)
+    def generalized_element_forces(self, u: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """J^T f_e (r, T) of the internal force f_e of each element alone, for a Jacobian J (d, r); they sum to J^T f_int(u).
 
-    def element_dofs(self, chosen: np.ndarray) -> np.ndarray:
-        """The degrees of freedom that element_forces belong to, (len(chosen), 12); -1 at pinned vertices."""
-        dofs = (3 * self.elements.tetrahedra[chosen][:, :, None] + np.arange(3)).reshape(len(chosen), 12)
-        return np.where(dofs < self.n_dofs, dofs, -1)
+        Raises InvertedElementError for an inadmissible deformation."""
+        return self.elements.generalized_forces(self.material, self._set(u), checks.shape("J", J, (self.n_dofs, None)))
 
     # Dynamics: what `dynamics.step` asks for
 
