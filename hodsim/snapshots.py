@@ -116,7 +116,7 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
     along = (vertices - root) @ axis
     mask = along > along.max() - 0.5 * full.mesh.edge_length
 
-    solve = full.direct_solver.factor(full.rest_stiffness.data).solve
+    solve = full.solver.factor(full.rest_stiffness.data).solve
     across = int(np.argmin(np.abs(axis)))  # the coordinate direction most nearly across the axis
 
     def scaled(fields: np.ndarray, response: Callable[[np.ndarray], float], target: float) -> np.ndarray:

@@ -48,7 +48,8 @@ def principal_directions(poses: Poses, dim: int, *, mass: csr_matrix) -> tuple[n
     if not 0 < dim <= min(n, d):
         raise ValueError(f"dim is {dim}; expected 1 to {min(n, d)}, the smaller of the numbers of poses and of degrees of freedom")
     width = min(n, d, dim + max(10, dim // 2))
-    U = np.linalg.qr(np.random.default_rng(0).standard_normal((n, width)))[0]
+    generator = np.random.default_rng(0)  # the result does not depend on it
+    U = np.linalg.qr(generator.standard_normal((n, width)))[0]
     s = np.zeros(width)
     for _ in range(MOST_ROUNDS):
         Q = _orthonormal(_combined(poses, U, d), mass)  # (d, width)
