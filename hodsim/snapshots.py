@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -31,6 +32,7 @@ from hodsim.storage import write_atomically
 
 FORMAT = "hodsim snapshots 1"
 SPLITS = ("train", "validation", "test")
+BLOCK = 2**26  # bytes of poses that are read at a time
 
 LoadShapes = Mapping[str, np.ndarray]  # name -> nodal forces of unit amplitude (d, c) [N]
 Progress = Callable[[int, int], None]  # called with the number of cases done and in all
@@ -114,7 +116,7 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
     along = (vertices - root) @ axis
     mask = along > along.max() - 0.5 * full.mesh.edge_length
 
-    solve = full.direct_solver.factor(full.rest_stiffness.data).solve
+    solve = full.solver.factor(full.rest_stiffness.data).solve
     across = int(np.argmin(np.abs(axis)))  # the coordinate direction most nearly across the axis
 
     def scaled(fields: np.ndarray, response: Callable[[np.ndarray], float], target: float) -> np.ndarray:
@@ -256,22 +258,50 @@ class Record:
     @classmethod
     def read(cls, file: Path, fingerprint: str) -> Record:
         """Raises ValueError if the file is corrupt, of another version or of another model."""
-        try:
-            with safe_open(file, "np") as archive:
-                metadata = archive.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"{file} has format {metadata.get('format')!r}; expected a snapshot file, {FORMAT!r}")
-                if metadata["fingerprint"] != fingerprint:
-                    raise ValueError(f"{file} belongs to another model (fingerprint {metadata['fingerprint']}; expected {fingerprint})")
-                return cls(
-                    LoadCase.from_json(metadata["case"]),
-                    archive.get_tensor("displacements"),
-                    archive.get_tensor("velocities"),
-                    float(metadata["dt"]),
-                    float(metadata["seconds"]),
-                )
-        except SafetensorError as error:
-            raise ValueError(f"{file} is corrupt or no snapshot file ({error}); delete it and run the sweep again") from None
+        with _opened(file, fingerprint) as (archive, metadata):
+            return cls(
+                LoadCase.from_json(metadata["case"]),
+                archive.get_tensor("displacements"),
+                archive.get_tensor("velocities"),
+                float(metadata["dt"]),
+                float(metadata["seconds"]),
+            )
+
+
+@dataclass(frozen=True)
+class PoseFiles:
+    """The poses of one split of a directory of snapshots, in blocks of rows (*, d) read as they are asked for: what `pca` takes when
+    they do not fit in memory."""
+
+    directory: Path
+    full: FullModel
+    split: str = "train"
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rows = max(1, BLOCK // (4 * self.full.n_dofs))
+        for file in sorted(Path(self.directory).glob("*.safetensors")):
+            with _opened(file, self.full.fingerprint) as (archive, metadata):
+                if json.loads(metadata["case"])["split"] != self.split:
+                    continue
+                poses = archive.get_slice("displacements")
+                steps = poses.get_shape()[0]
+                for start in range(0, steps, rows):
+                    yield poses[start : min(start + rows, steps)]
+
+
+@contextmanager
+def _opened(file: Path, fingerprint: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The archive and the metadata of a snapshot file."""
+    try:
+        with safe_open(file, "np") as archive:
+            metadata = archive.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{file} has format {metadata.get('format')!r}; expected a snapshot file, {FORMAT!r}")
+            if metadata["fingerprint"] != fingerprint:
+                raise ValueError(f"{file} belongs to another model (fingerprint {metadata['fingerprint']}; expected {fingerprint})")
+            yield archive, metadata
+    except SafetensorError as error:
+        raise ValueError(f"{file} is corrupt or no snapshot file ({error}); delete it and run the sweep again") from None
 
 
 def generate_snapshots(

@@ -79,7 +79,7 @@ def test_dense_solves_several_right_hand_sides():
 def test_dense_refuses_a_singular_or_non_finite_matrix():
     for matrix in (np.ones((2, 2)), np.full((2, 2), np.nan)):
         with pytest.raises(np.linalg.LinAlgError, match="2 x 2 tangent is singular or not finite"):
-            Dense(matrix)
+            Dense(matrix).solve(np.ones(2))
 
 
 def test_a_badly_scaled_equation_takes_its_full_steps():
@@ -93,3 +93,49 @@ def test_a_badly_scaled_equation_takes_its_full_steps():
     result = solve(residual, jacobian, [0.0, 0.0])
     assert result.converged and result.iterations <= 3
     assert max(result.history) > result.history[0]
+
+
+def test_a_singular_tangent_of_a_soluble_equation_is_stepped_over():
+    # the tangent of cubic is singular where 6 x0^2 x1 = 1
+    start = np.array([1.0, 1 / 6])
+    assert abs(np.linalg.det(cubic_jacobian(start))) < 1e-15
+    result = solve(cubic, cubic_jacobian, start)
+    assert result.converged
+    np.testing.assert_allclose(cubic(result.x), 0, atol=1e-11)
+    assert all(later < earlier for earlier, later in zip(result.history, result.history[1:], strict=False))
+
+
+def test_equations_that_say_the_same_twice_are_solved():
+    # a line of roots; there and everywhere else the tangent is singular
+    result = solve(lambda x: np.full(2, x.sum() ** 3 + x.sum() - 10), lambda x: np.full((2, 2), 3 * x.sum() ** 2 + 1), [0.3, -4.0])
+    assert result.converged
+    assert result.x.sum() == pytest.approx(2, rel=1e-12)
+
+
+FOLD = 3**-0.5  # where the slope of a well turns: the tangent has a zero
+
+
+def double_well(x):
+    return x**3 - x + np.array([0.3, 0.0])  # slope of a potential with two wells along each axis
+
+
+def double_well_hessian(x):
+    return np.diag(3 * x**2 - 1)
+
+
+@pytest.mark.parametrize("start", [(0.5, 0.2), (-0.1, 0.577), (FOLD + 1e-12, -3.0), (FOLD + 1e-9, 1e-9 - FOLD)])
+def test_indefinite_and_nearly_singular_tangents_lead_to_a_root(start):
+    result = solve(double_well, double_well_hessian, start)
+    assert result.converged
+    np.testing.assert_allclose(double_well(result.x), 0, atol=1e-11)
+
+
+def test_a_damped_step_costs_nothing_while_the_tangent_is_regular(monkeypatch):
+    monkeypatch.setitem(newton.__globals__, "_damped", None)  # calling it would raise
+    assert solve(cubic, cubic_jacobian, [3.0, 2.0]).converged
+
+
+def test_a_singular_tangent_where_the_residual_has_no_slope_is_a_failure_that_says_so():
+    result = solve(lambda x: np.array([x[0], 1.0]), lambda x: np.diag([1.0, 0.0]), [0.0, 0.0])  # the second equation has no solution
+    assert not result.converged
+    assert "singular" in result.reason

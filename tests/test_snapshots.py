@@ -52,7 +52,7 @@ def test_signals_have_their_closed_forms():
 def test_bending_loads_deflect_the_linear_model_as_asked():
     full = small_beam()
     shapes = bending_loads(full, reach=0.5, twist=0.3)
-    solve = full.direct_solver.factor(full.rest_stiffness.data).solve
+    solve = full.solver.factor(full.rest_stiffness.data).solve
     tip = full.mesh.vertices[:, 0] > 0.4 - 1e-9
     deflection = full.full_displacement(solve(shapes["tip"][:, 1]))[tip].mean(axis=0)
     np.testing.assert_allclose(np.linalg.norm(deflection), 0.5 * 0.4, rtol=1e-9)

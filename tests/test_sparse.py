@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, diags, kron
 
-from hodsim.solve.sparse import Banded, Sparse, direct_solver
+from hodsim.solve.sparse import Banded, Sparse, linear_solver
 
 SOLVERS = pytest.mark.parametrize("solver", [Banded, Sparse])
 
@@ -108,11 +108,11 @@ def test_an_infinite_right_hand_side_is_an_error(solver):
 
 
 def test_a_band_is_used_where_it_fits_in_memory():
-    slender = direct_solver(shuffled(lattice(200, 4)))
+    slender = linear_solver(shuffled(lattice(200, 4)))
     assert isinstance(slender, Banded) and slender.bandwidth <= 8
     links = csr_matrix((np.ones(60_000), np.random.default_rng(0).integers(0, 20_000, (2, 60_000))), (20_000, 20_000))
     tangled = csr_matrix(links + links.T + diags([1.0], [0], links.shape))
-    assert isinstance(direct_solver(tangled), Sparse)
+    assert isinstance(linear_solver(tangled), Sparse)
 
 
 def test_tiny_matrices_are_solved():

@@ -80,11 +80,12 @@ class Elements:
         out.fill(0.0)
         _add_forces(self._P, self.gradients, self.volumes, self.tetrahedra, out)
 
-    def element_forces(self, material: Material, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Each chosen element's own force on its vertices, tetrahedra[chosen], (len(chosen), 4, 3) [N]."""
-        g = _as_tensors(self.gradients[:, :, chosen])  # (n, 4, 3)
-        F = np.eye(3) + np.einsum("nai,naj->nij", u[self.tetrahedra[chosen]], g)
-        return np.einsum("n,nij,naj->nai", self.volumes[chosen], material.stress(F), g)
+    def generalized_forces(self, material: Material, u: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """J^T f_e of each element e, (r, T), for a Jacobian J (3 n_free, r) of the free displacements."""
+        material.stress(self.deformation_gradient(u), out=_as_tensors(self._P))
+        out = np.empty((J.shape[1], len(self.tetrahedra)))
+        _project_forces(self._P, self.gradients, self.volumes, self.tetrahedra, J, out)
+        return out
 
     def stiffness(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
         """Write the CSR data of the stiffness df/du [N/m] on `pattern` to out."""
@@ -145,6 +146,23 @@ def _add_forces(P, g, volumes, tetrahedra, f):
         for a in range(4):
             for i in range(3):
                 f[tetrahedra[e, a], i] += f_a[a, i, e]
+
+
+@compiled
+def _project_forces(P, g, volumes, tetrahedra, J, out):
+    total = np.empty(J.shape[1])
+    for e in range(P.shape[2]):
+        total[:] = 0.0
+        for a in range(4):
+            vertex = tetrahedra[e, a]
+            if 3 * vertex >= J.shape[0]:
+                break  # rows are sorted: from here on vertices are pinned
+            for i in range(3):
+                f_ai = volumes[e] * (P[i, 0, e] * g[a, 0, e] + P[i, 1, e] * g[a, 1, e] + P[i, 2, e] * g[a, 2, e])
+                for k in range(total.size):
+                    total[k] += f_ai * J[3 * vertex + i, k]
+        for k in range(total.size):
+            out[k, e] = total[k]
 
 
 @compiled

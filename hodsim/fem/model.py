@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix, kron
+from scipy.sparse.linalg import LinearOperator, cg
 
 from hodsim import checks
 from hodsim.dynamics import State
@@ -18,7 +19,9 @@ from hodsim.fem.elements import Elements, scalar_mass
 from hodsim.fem.materials import InvertedElementError, Material
 from hodsim.mesh import TetMesh
 from hodsim.solve import Factorisation
-from hodsim.solve.sparse import direct_solver
+from hodsim.solve.sparse import linear_solver
+
+NEWTON_TOLERANCE = 1e-3  # of an iterative solver: a Newton correction gains about as many digits by itself
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class FullModel:
 
     Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones among the 3 V coordinates; n_dofs;
     vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding;
-    pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); direct_solver, for matrices on pattern.
+    pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); solver, for matrices on pattern.
 
     An inadmissible deformation (an inverted element of a neo-Hookean body) has infinite energy, and an infinite internal force: a solver
     backs off from it. Raises ValueError when nothing is pinned."""
@@ -67,7 +70,7 @@ class FullModel:
         self.n_dofs = len(self.free)
         self._build_elements()
         self._build_matrices()
-        self.direct_solver = direct_solver(self.pattern, order=self._along_the_body())
+        self.solver = linear_solver(self.pattern, order=self._along_the_body(), near_kernel=self._rigid_motions())
 
     def _build_elements(self) -> None:
         """Elements in a numbering with the free vertices first: u is then the head of a displacement field, f the head of a force field."""
@@ -98,6 +101,13 @@ class FullModel:
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         return (3 * np.argsort(centred @ axes[0], kind="stable")[:, None] + np.arange(3)).ravel()
 
+    def _rigid_motions(self) -> np.ndarray:
+        """Three translations and three infinitesimal rotations of the free vertices, (d, 6), of similar size."""
+        x = self.mesh.vertices[self._free_vertices]
+        x = (x - x.mean(axis=0)) / np.ptp(self.mesh.vertices, axis=0).max()
+        rotations = [np.cross(axis, x).ravel() for axis in np.eye(3)]
+        return np.stack([*np.tile(np.eye(3), len(x)), *rotations], axis=1)
+
     def __reduce__(self):  # solvers and buffers do not travel to another process: they are made again there
         arguments = (self.mesh, self.material, self.density, self.pinned if self.pinned.any() else None, self.damping, self.lumped)
         return _rebuild, arguments
@@ -120,14 +130,11 @@ class FullModel:
         """Derivative of the internal force (d, d) [N/m] on the fixed pattern, symmetric."""
         return self._matrix(self._stiffness_data(u))
 
-    def element_forces(self, u: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Internal forces of the chosen elements alone on their four vertices, (len(chosen), 12) [N]; see element_dofs."""
-        return self.elements.element_forces(self.material, self._set(u), chosen).reshape(len(chosen), 12)
+    def generalized_element_forces(self, u: np.ndarray, J: np.ndarray) -> np.ndarray:
+        """J^T f_e (r, T) of the internal force f_e of each element alone, for a Jacobian J (d, r); they sum to J^T f_int(u).
 
-    def element_dofs(self, chosen: np.ndarray) -> np.ndarray:
-        """The degrees of freedom that element_forces belong to, (len(chosen), 12); -1 at pinned vertices."""
-        dofs = (3 * self.elements.tetrahedra[chosen][:, :, None] + np.arange(3)).reshape(len(chosen), 12)
-        return np.where(dofs < self.n_dofs, dofs, -1)
+        Raises InvertedElementError for an inadmissible deformation."""
+        return self.elements.generalized_forces(self.material, self._set(u), checks.shape("J", J, (self.n_dofs, None)))
 
     # Dynamics: what `dynamics.step` asks for
 
@@ -146,7 +153,7 @@ class FullModel:
         data += s2 * self._mass_data
         if self.damping_matrix is not None:
             data += s1 * self._damping_data
-        return self.direct_solver.factor(data)
+        return self.solver.factor(data, tolerance=NEWTON_TOLERANCE)
 
     def kinetic_energy(self, v: np.ndarray) -> float:
         """v . M v / 2 [J] for velocities v (d,) [m/s]."""
@@ -166,7 +173,13 @@ class FullModel:
             element = int(np.argmin(np.linalg.det(self.elements.deformation_gradient(self._set(q)))))
             raise ValueError(f"q inverts tetrahedron {element}, where {type(self.material).__name__} is not defined; start from a smaller q")
         unbalanced = self.residual(q, v, zero, force)
-        return State(0.0, q, v, -self.direct_solver.factor(self._mass_data).solve(unbalanced))
+        return State(0.0, q, v, -self._over_mass(unbalanced))
+
+    def _over_mass(self, force: np.ndarray) -> np.ndarray:
+        """M^-1 f (d,). Scaled by its diagonal, M has a condition number of at most 5 (Wathen 1987): some 40 iterations to rounding."""
+        diagonal = self.mass.diagonal()
+        scaled = LinearOperator(self.mass.shape, matvec=lambda x: x / diagonal, dtype=float)
+        return cg(self.mass, force, rtol=1e-15, M=scaled, maxiter=100)[0]
 
     # Fields on the mesh
 

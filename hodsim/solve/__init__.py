@@ -1,16 +1,18 @@
 """Equation solvers: Newton's method, dense and sparse linear solves. They know nothing of what the equations mean."""
 
+from hodsim.solve.iterative import Iterative
 from hodsim.solve.newton import ConvergenceError, Dense, Factorisation, NewtonResult, newton
-from hodsim.solve.sparse import Banded, DirectSolver, Sparse, direct_solver
+from hodsim.solve.sparse import Banded, LinearSolver, Sparse, linear_solver
 
 __all__ = [
     "Banded",
     "ConvergenceError",
     "Dense",
-    "DirectSolver",
     "Factorisation",
+    "Iterative",
+    "LinearSolver",
     "NewtonResult",
     "Sparse",
-    "direct_solver",
+    "linear_solver",
     "newton",
 ]

@@ -16,6 +16,16 @@ compiled = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"
 
 
 @compiled
+def bandwidth(indptr, indices, place):
+    """The half bandwidth of a symmetric CSR pattern whose unknown i gets the number place[i]."""
+    widest = 0
+    for i in range(indptr.size - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            widest = max(widest, place[i] - place[indices[k]])
+    return widest
+
+
+@compiled
 def fill(data, source, target, band):
     """Set band, flat, to zero but for band[target[i]] = data[source[i]]."""
     for i in range(band.size):

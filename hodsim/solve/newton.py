@@ -6,6 +6,13 @@ does not depend on how equations are scaled, which matters where soft and stiff 
 solve with the factors at hand, and only where the residual alone does not decide. A residual that is not finite (an inverted element,
 an overflow) counts as 'step too long'. Convergence being quadratic, a correction below sqrt(eps) |x| leaves nothing but rounding behind:
 it is the last.
+
+Where a dense T is singular, or so nearly that no length will do, a damped step (Levenberg 1944, Marquardt 1963) takes its place,
+
+    x <- x - p,     (T^T T + m |T|^2) p = T^T R,     m growing until |R|^2 falls
+
+which turns towards the steepest descent of |R|^2 and so finds a decrease wherever that has a slope, T^T R != 0. An indefinite T needs
+nothing special as long as it is regular: Newton's direction leads downhill in |R|^2 all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +27,8 @@ import scipy.linalg
 
 SHORTEST_STEP = 2.0**-20
 SQRT_EPSILON = 2.0**-26
+DAMPINGS = 10.0 ** np.arange(-6, 13)  # m: from hardly any to a step of 1e-12 |R| / |T|
+SUFFICIENT = 1e-3  # of the decrease along a damped step to first order; half of it would be had by Newton's own
 
 
 class Factorisation(Protocol):
@@ -55,14 +64,17 @@ class NewtonResult:
 
 
 class Dense:
-    """LU factorisation of a square matrix (n, n). Raises numpy.linalg.LinAlgError when it is singular or not finite."""
+    """LU factorisation of a square matrix (n, n), which is kept, not copied."""
 
     def __init__(self, matrix: np.ndarray):
+        self.matrix = matrix
         self._lu, self._pivots, info = scipy.linalg.lapack.dgetrf(matrix)
-        if info > 0 or not np.isfinite(self._lu).all():
-            raise np.linalg.LinAlgError(f"the {matrix.shape[0]} x {matrix.shape[1]} tangent is singular or not finite")
+        self._is_regular = info == 0 and bool(np.isfinite(self._lu).all())
 
     def solve(self, rhs: np.ndarray) -> np.ndarray:
+        """Raises numpy.linalg.LinAlgError when the matrix is singular or not finite."""
+        if not self._is_regular:
+            raise np.linalg.LinAlgError(f"the {self.matrix.shape[0]} x {self.matrix.shape[1]} tangent is singular or not finite")
         return scipy.linalg.lapack.dgetrs(self._lu, self._pivots, rhs)[0]
 
 
@@ -94,26 +106,63 @@ def newton(
             return result(False, f"{max_iterations} Newton iterations did not reach {target:.2e}")
         try:
             factors = tangent(x)
-            direction = factors.solve(r)
         except np.linalg.LinAlgError as error:
             return result(False, str(error))
-        size = float(np.linalg.norm(direction))
-        if size <= SQRT_EPSILON * np.linalg.norm(x):
-            x = x - direction
-            history.append(float(np.linalg.norm(residual(x))))
-            return result(True, "the correction is of the size of rounding")
-        length = 1.0
-        while True:
-            candidate = x - length * direction
-            r = residual(candidate)
-            trial, factor = float(np.linalg.norm(r)), 1 - length / 4
-            if trial <= max(factor * norm, target) or (
-                math.isfinite(trial) and float(np.linalg.norm(factors.solve(r))) <= factor * size
-            ):
-                break
-            length /= 2
-            if length < SHORTEST_STEP:
-                return result(False, "the line search found no decrease")
-        x, norm = candidate, trial
+        found, reason = None, "the line search found no decrease"
+        try:
+            direction = factors.solve(r)
+            size = float(np.linalg.norm(direction))
+            if size <= SQRT_EPSILON * np.linalg.norm(x):
+                x = x - direction
+                history.append(float(np.linalg.norm(residual(x))))
+                return result(True, "the correction is of the size of rounding")
+            found = _searched(residual, factors, x, direction, norm=norm, size=size, target=target)
+        except np.linalg.LinAlgError as error:
+            reason = str(error)
+        if found is None and isinstance(factors, Dense):
+            found = _damped(residual, factors.matrix, x, r, norm=norm)
+        if found is None:
+            return result(False, reason)
+        x, r, norm = found
         history.append(norm)
     return result(True, "converged")
+
+
+Found = tuple[np.ndarray, np.ndarray, float]  # x, R(x), |R(x)|
+
+
+def _searched(
+    residual: Callable[[np.ndarray], np.ndarray],
+    factors: Factorisation,
+    x: np.ndarray,
+    direction: np.ndarray,
+    *,
+    norm: float,
+    size: float,
+    target: float,
+) -> Found | None:
+    """The longest step along Newton's direction that is monotone, or None."""
+    length = 1.0
+    while length >= SHORTEST_STEP:
+        candidate = x - length * direction
+        r = residual(candidate)
+        trial, factor = float(np.linalg.norm(r)), 1 - length / 4
+        if trial <= max(factor * norm, target) or (math.isfinite(trial) and float(np.linalg.norm(factors.solve(r))) <= factor * size):
+            return candidate, r, trial
+        length /= 2
+    return None
+
+
+def _damped(residual: Callable[[np.ndarray], np.ndarray], T: np.ndarray, x: np.ndarray, r: np.ndarray, *, norm: float) -> Found | None:
+    """The least damped step that lowers |R|^2 by some of what its slope promises, or None where it has no slope."""
+    slope = T.T @ r
+    if not (slope.any() and np.isfinite(T).all()):
+        return None
+    for damping in DAMPINGS:
+        step = np.linalg.solve(T.T @ T + damping * np.sum(T**2) * np.eye(len(T)), slope)
+        candidate = x - step
+        r_candidate = residual(candidate)
+        trial = float(np.linalg.norm(r_candidate))
+        if trial**2 <= norm**2 - SUFFICIENT * float(slope @ step):
+            return candidate, r_candidate, trial
+    return None

@@ -1,8 +1,9 @@
-"""Direct solvers for symmetric sparse matrices that share one pattern: the symbolic part is done once, a factorisation is numbers only.
+"""Solvers for symmetric sparse matrices that share one pattern: the symbolic part is done once, a factorisation is numbers only.
 
-Both factorise A = L D L^T with pivots of either sign, so that an indefinite tangent needs nothing special. `Banded` renumbers for a narrow
-band: fastest while the band fits in memory. `Sparse` is QDLDL (Stellato et al. 2020) under a minimum-degree ordering: it stores least.
-`direct_solver` chooses. There is no pivoting; instead, every solution is checked against its equation.
+`Banded` and `Sparse` factorise A = L D L^T with pivots of either sign, so that an indefinite tangent needs nothing special. `Banded`
+renumbers for a narrow band: fastest while the band fits in memory. `Sparse` is QDLDL (Stellato et al. 2020) under a minimum-degree
+ordering: it stores least. There is no pivoting; instead, every solution is checked against its equation. Where a factorisation takes
+too long, `Iterative` takes over. `linear_solver` chooses.
 """
 
 from __future__ import annotations
@@ -18,43 +19,50 @@ from scipy.sparse import csc_matrix, csr_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from hodsim.solve import banded
+from hodsim.solve.iterative import Iterative
 from hodsim.solve.newton import Factorisation
 
 LARGEST_BAND = 2**27  # numbers in a band, 1 GiB; below it Banded took a quarter to two thirds of Sparse's time, slender bodies and cubes alike
+MOST_WORK = 2**30  # multiply-adds of a factorisation in a band, 0.1 s; above it Iterative solves to a thousandth in less time
 LARGEST_DEFECT = 1e-3  # |A x - b| / |b| above it says that rounding has taken over: a condition number beyond 1e12
 
 
-class DirectSolver(Protocol):
-    """Factorises matrices on the one pattern it was made for."""
+class LinearSolver(Protocol):
+    """Solves with matrices on the one pattern it was made for."""
 
-    def factor(self, data: np.ndarray) -> Factorisation:
-        """Factorise the matrix with CSR values data (nnz,) on the pattern; its solve takes (n,) or (n, k).
+    def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
+        """Prepare to solve with the matrix of CSR values data (nnz,) on the pattern; its solve takes (n,) or (n, k).
 
+        tolerance is the relative residual with which an iterative solver may end; direct ones go to the end of their digits.
         Raises numpy.linalg.LinAlgError, here or from solve, when the matrix is singular or not finite."""
         ...
 
 
-def direct_solver(pattern: csr_matrix, *, order: np.ndarray | None = None) -> DirectSolver:
+def linear_solver(pattern: csr_matrix, *, order: np.ndarray | None = None, near_kernel: np.ndarray | None = None) -> LinearSolver:
     """The solver that suits a symmetric pattern (n, n) with sorted indices; its values do not matter.
 
-    order (n,) is a numbering that may give a narrow band, e.g. along the axis of a body; it is taken if it is the narrowest."""
-    in_band = Banded(pattern, order=order)
-    return in_band if in_band.bandwidth * pattern.shape[0] <= LARGEST_BAND else Sparse(pattern)
+    order (n,) is a numbering that may give a narrow band, e.g. along the axis of a body; it is taken if it is the narrowest.
+    near_kernel (n, k) is what `Iterative` needs; without it a large matrix is factorised all the same."""
+    order, bandwidth = _narrowest(pattern, order)
+    n = pattern.shape[0]
+    if near_kernel is not None and n * bandwidth**2 > MOST_WORK:
+        return Iterative(pattern, near_kernel=near_kernel)
+    return Banded(pattern, order=order) if n * bandwidth <= LARGEST_BAND else Sparse(pattern)
 
 
 class Banded:
     """L D L^T within a band."""
 
     def __init__(self, pattern: csr_matrix, *, order: np.ndarray | None = None):
-        orders = [reverse_cuthill_mckee(pattern, symmetric_mode=True)] + ([] if order is None else [order])
-        self._order = min(orders, key=lambda candidate: _bandwidth(*_renumbered(pattern, candidate)))
-        rows, columns = _renumbered(pattern, self._order)
-        self._pattern, self.bandwidth = pattern, _bandwidth(rows, columns)
+        self._order, self.bandwidth = _narrowest(pattern, order)
+        self._pattern = pattern
+        place = np.argsort(self._order)
+        rows, columns = place[np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))], place[pattern.indices]
         self._width = self.bandwidth + 1 + banded.PADDING
         self._source = np.flatnonzero(rows >= columns)
         self._target = (columns * self._width + rows - columns)[self._source]
 
-    def factor(self, data: np.ndarray) -> Factorisation:
+    def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
         band, pivots = np.empty((self._pattern.shape[0], self._width)), np.empty(self._pattern.shape[0])
         banded.fill(data, self._source, self._target, band.ravel())
         if not banded.factor(band, pivots):
@@ -84,7 +92,7 @@ class Sparse:
         self._solver: qdldl.Solver | None = None
         self._order = np.arange(pattern.shape[0])
 
-    def factor(self, data: np.ndarray) -> Factorisation:
+    def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
         if not np.isfinite(data).all():
             raise _failure(data)
         self._upper.data[:] = data[self._lower]
@@ -126,11 +134,9 @@ def _failure(data: np.ndarray) -> np.linalg.LinAlgError:
     return np.linalg.LinAlgError(f"the sparse matrix {fault}; expected a regular one: is the body held, and is its state sound?")
 
 
-def _renumbered(pattern: csr_matrix, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the entries when unknown order[i] gets the number i."""
-    place = np.argsort(order)
-    return place[np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))], place[pattern.indices]
-
-
-def _bandwidth(rows: np.ndarray, columns: np.ndarray) -> int:
-    return int((rows - columns).max(initial=0))
+def _narrowest(pattern: csr_matrix, order: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """The order that gives the narrower band, the one given or reverse Cuthill & McKee's, and its half bandwidth."""
+    orders = [reverse_cuthill_mckee(pattern, symmetric_mode=True)] + ([] if order is None else [order])
+    widths = [banded.bandwidth(pattern.indptr, pattern.indices, np.argsort(candidate)) for candidate in orders]
+    narrowest = int(np.argmin(widths))
+    return orders[narrowest], widths[narrowest]

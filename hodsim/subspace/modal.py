@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from hodsim.fem import FullModel
 from hodsim.subspace.subspace import Subspace
@@ -20,6 +20,7 @@ def vibrations(full: FullModel, number: int) -> tuple[np.ndarray, np.ndarray]:
     if not 0 < number < full.n_dofs:
         raise ValueError(f"number of modes is {number}; expected 1 to {full.n_dofs - 1}")
     # shift-invert about zero finds the lowest modes; a fixed start makes the result reproducible
-    squares, modes = eigsh(full.rest_stiffness, number, full.mass, sigma=0.0, v0=np.ones(full.n_dofs))
+    inverse = LinearOperator(full.rest_stiffness.shape, matvec=full.solver.factor(full.rest_stiffness.data).solve, dtype=float)
+    squares, modes = eigsh(full.rest_stiffness, number, full.mass, sigma=0.0, v0=np.ones(full.n_dofs), OPinv=inverse)
     order = np.argsort(squares)
     return modes[:, order], np.sqrt(squares[order])

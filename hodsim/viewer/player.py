@@ -190,5 +190,5 @@ def _tip(full: FullModel) -> tuple[int, float, float]:
     distance = np.linalg.norm(vertices - vertices[full.pinned].mean(axis=0), axis=1)
     tip = int(distance.argmax())
     rows = coordinates(full, np.array([tip])).toarray()
-    compliance = rows @ full.direct_solver.factor(full.rest_stiffness.data).solve(np.ascontiguousarray(rows.T))
+    compliance = rows @ full.solver.factor(full.rest_stiffness.data).solve(np.ascontiguousarray(rows.T))
     return tip, float(distance[tip]), float(np.linalg.eigvalsh(compliance).max())

@@ -148,13 +148,19 @@ def test_assembly_does_not_depend_on_the_order_of_elements_or_the_chunk():
     np.testing.assert_allclose(one.internal_force(u), other.internal_force(u), atol=1e-12 * np.abs(one.internal_force(u)).max())
 
 
-def test_element_forces_sum_to_the_internal_force():
+def test_generalized_element_forces_are_those_of_bodies_of_one_element():
     full = held(StableNeoHookean(E, NU))
-    u, chosen = deformed(full), np.arange(len(full.mesh.tetrahedra))
-    dofs, forces = full.element_dofs(chosen), full.element_forces(u, chosen)
-    total = np.bincount(dofs[dofs >= 0], forces[dofs >= 0], full.n_dofs)
-    np.testing.assert_allclose(total, full.internal_force(u), atol=1e-12 * np.abs(total).max())
-    np.testing.assert_array_equal(full.element_forces(u, chosen[5:7]), forces[5:7])
+    u, J = deformed(full), np.random.default_rng(0).standard_normal((full.n_dofs, 4))
+    forces = full.generalized_element_forces(u, J)  # (r, T)
+    total = J.T @ full.internal_force(u)
+    np.testing.assert_allclose(forces.sum(axis=1), total, atol=1e-12 * np.abs(forces).max())
+    field = full.full_displacement(u)
+    for e in (0, 7, len(full.mesh.tetrahedra) - 1):
+        corners = full.mesh.tetrahedra[e]
+        alone = FullModel(TetMesh(full.mesh.vertices[corners], np.arange(4)[None]), full.material, density=1.0, pinned=None)
+        f_e = np.zeros(field.shape)
+        f_e[corners] = alone.internal_force(field[corners].ravel()).reshape(4, 3)
+        np.testing.assert_allclose(forces[:, e], J.T @ full.restrict(f_e), atol=1e-12 * np.abs(forces).max())
 
 
 def test_a_user_material_works_through_the_same_model():
