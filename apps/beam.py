@@ -14,7 +14,7 @@ from hodsim.apps.console import say
 from hodsim.apps.report import make_report
 from hodsim.apps.snapshots import make_snapshots
 from hodsim.apps.study import Problem
-from hodsim.apps.train import ELEMENTS, make_model
+from hodsim.apps.train import make_model
 from hodsim.apps.view import show
 from hodsim.trainers.autoencoder import Training
 from hodsim.viewer import has_display
@@ -44,7 +44,7 @@ def beam(
     problem.save(folder)
     snapshots = make_snapshots(problem, full, folder, workers=workers)
     training = replace(Training(), **(QUICK_TRAINING if quick else {}))
-    model = make_model(full, snapshots, training, folder, elements=ELEMENTS)
+    model = make_model(full, snapshots, training, folder)
     page = folder / "report.html"
     if page.exists() and page.stat().st_mtime > (folder / "model.hod").stat().st_mtime:
         say(f"{page} is up to date")

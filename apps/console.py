@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -34,6 +34,14 @@ def progress_bar(label: str) -> Iterator[Callable[..., None]]:
             bars.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Something that moves while a step of unknown length goes on."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bars:
+        bars.add_task(label, total=None)
+        yield
 
 
 def say(text: str) -> None:

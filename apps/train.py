@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +11,15 @@ import numpy as np
 import torch
 import typer
 
-from hodsim.apps.console import progress_bar, say
+from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
-from hodsim.reduced import Cubature
-from hodsim.snapshots import Snapshots
+from hodsim.reduced import Cubature, choose_cubature
+from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
 
-ELEMENTS = 40  # beyond which the validation error of the beam does not fall
-CUBATURE_POSES, CUBATURE_TOLERANCE = 400, 1e-3
+CUBATURE_POSES = 400
 
 
 def train(
@@ -29,7 +29,9 @@ def train(
     coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
-    elements: Annotated[int, typer.Option(min=0, help="Elements that sample the elastic force; 0 takes all.")] = ELEMENTS,
+    elements: Annotated[
+        int | None, typer.Option(min=0, help="Elements that sample the elastic force, 0 for all; default: as many as validation asks for.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = Training.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
@@ -48,12 +50,12 @@ def train(
 
 
 def make_model(
-    full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, elements: int, device: torch.device | None = None
+    full: FullModel, snapshots: Snapshots, training: Training, folder: Path, *, elements: int | None = None, device: torch.device | None = None
 ) -> Model:
     """The study's model file: the one that is there if it was made from the same data and settings, else a new one.
 
     Ctrl-C saves the best so far and ends the command: raises KeyboardInterrupt."""
-    file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {elements} elements"
+    file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {'chosen' if elements is None else elements} elements"
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
@@ -64,13 +66,19 @@ def make_model(
         )  # fmt: skip
     poses = snapshots.split("train").poses()
     some = poses[:: max(1, len(poses) // CUBATURE_POSES)]
-    cubature = Cubature.select(full, subspace, some, tolerance=CUBATURE_TOLERANCE, elements=elements) if elements else None
+    cubature, curve = None, ()
+    if elements is None:
+        with working("Choosing elements"):
+            cubature, curve = choose_cubature(full, subspace, some, snapshots.split("validation"), bending_loads(full))
+    elif elements:
+        (*_, cubature) = Cubature.path(full, subspace, some, sizes=[elements])
     notes = {
         "identity": None if fitted.interrupted else wanted,
         "dt": snapshots.dt,
         "training_s": fitted.seconds,
         "validation_loss": fitted.best,
         "epochs": fitted.epochs,
+        "cubature": [asdict(sampling) for sampling in curve],
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights))

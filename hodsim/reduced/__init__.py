@@ -5,6 +5,18 @@ from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.sizing import Sampling, choose_cubature
 from hodsim.reduced.variational import variational_step
 
-__all__ = ["CompiledStep", "Cubature", "CubicForce", "Elasticity", "ExactElasticity", "ReducedModel", "Rollout", "variational_step"]
+__all__ = [
+    "CompiledStep",
+    "Cubature",
+    "CubicForce",
+    "Elasticity",
+    "ExactElasticity",
+    "ReducedModel",
+    "Rollout",
+    "Sampling",
+    "choose_cubature",
+    "variational_step",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from hodsim.reduced import Sampling
 from hodsim.report.records import Evaluation, Record
 
 FULL = "#5c626b"
@@ -226,6 +227,27 @@ def error_against_deflection(evaluation: Evaluation) -> str:
         _legend(figure, axes)
 
     return _svg(draw, (7.2, 3.3))
+
+
+def error_against_elements(samplings: Sequence[Sampling]) -> str:
+    """Validation error and residual of the fit against the number of elements; the last sampling is all of them."""
+    *some, everything = samplings
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot(xlabel="elements", ylabel="error", xscale="log", yscale="log")
+        sizes = [sampling.elements for sampling in some]
+        axes.plot(sizes, [_shown(sampling.error) for sampling in some], color=NETWORKS[0], marker=MARKERS[0], label="validation rollouts")
+        axes.plot(
+            sizes, [_shown(sampling.validation_fit) for sampling in some], color=LINEAR[0], marker=MARKERS[1], linestyle=DASHES[1],
+            label="fit on validation poses",
+        )  # fmt: skip
+        axes.axhline(_shown(everything.error), color=NETWORKS[0], linewidth=1.2, linestyle=DASHES[2], label=f"all {everything.elements}")
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        _percent(axes, "y")
+        _legend(figure, axes)
+
+    return _svg(draw, (7.6, 3.4))
 
 
 def leading(evaluation: Evaluation) -> list[Record]:

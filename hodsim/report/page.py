@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hodsim.reduced import Sampling
 from hodsim.report import figures
 from hodsim.report.records import Evaluation, Record, Spread
 from hodsim.report.render import Body, Scene, animation, picture
@@ -35,6 +36,12 @@ CAPTIONS = {
 }
 
 
+SAMPLING_CAPTION = (
+    "Error of validation rollouts (position, mass norm) by the number of elements that sample the elastic force, and the relative residual of "
+    "the fit on validation poses. The horizontal line is the error with all elements; the elements in use are the fewest that come near it."
+)
+
+
 class ReportFiles(NamedTuple):
     html: Path
     json: Path
@@ -50,16 +57,18 @@ def write_report(
     title: str = "",
     command: str = "hodsim beam",
     rough: bool = False,
+    samplings: Sequence[Sampling] = (),
     progress: Progress | None = None,
 ) -> ReportFiles:
     """Write report.html, report.json, picture.png and animation.mp4 into the directory and return their paths.
 
-    offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command what makes
-    the report again; rough marks figures as not to be quoted. progress is called with the frames drawn and in all.
+    offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command
+    what makes the report again; rough marks figures as not to be quoted; samplings is the curve by which the number of elements of the
+    headline's cubature was chosen. progress is called with the frames drawn and in all.
     """
     directory = Path(directory)
     files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4")))
-    write_atomically(files.json, json.dumps(summary(evaluation, offline=offline, rough=rough), indent=2, allow_nan=False) + "\n")
+    write_atomically(files.json, json.dumps(summary(evaluation, offline=offline, rough=rough, samplings=samplings), indent=2, allow_nan=False) + "\n")
     still = scene(evaluation)
     picture(files.picture, still, frame=_telling_frame(still))
     animation(files.animation, still, progress=progress)
@@ -69,6 +78,7 @@ def write_report(
         title=title,
         command=command,
         rough=rough,
+        samplings=samplings,
         picture=files.picture.read_bytes(),
         animation=files.animation.read_bytes(),
     )
@@ -76,9 +86,12 @@ def write_report(
     return files
 
 
-def summary(evaluation: Evaluation, *, offline: Mapping[str, float], rough: bool = False) -> dict[str, object]:
+def summary(
+    evaluation: Evaluation, *, offline: Mapping[str, float], rough: bool = False, samplings: Sequence[Sampling] = ()
+) -> dict[str, object]:
     """The content of report.json; None where nothing could be measured."""
-    return {key: _plain(value) for key, value in _content(evaluation, _offline(offline), rough).items()}
+    content = _content(evaluation, _offline(offline), rough) | {"cubature": [asdict(sampling) for sampling in samplings]}
+    return {key: _plain(value) for key, value in content.items()}
 
 
 def _content(evaluation: Evaluation, offline: Mapping[str, float], rough: bool) -> dict[str, object]:
@@ -165,6 +178,7 @@ def render_page(
     title: str,
     command: str,
     rough: bool = False,
+    samplings: Sequence[Sampling] = (),
     picture: bytes | None = None,
     animation: bytes | None = None,
 ) -> str:
@@ -201,7 +215,8 @@ def render_page(
         figures={
             name: {"svg": getattr(figures, name)(evaluation), "caption": caption.format(head=head.name)}
             for name, caption in CAPTIONS.items()
-        },
+        }
+        | ({"error_against_elements": {"svg": figures.error_against_elements(samplings), "caption": SAMPLING_CAPTION}} if samplings else {}),
         percent=_percent,
         number=_number,
         seconds=_seconds,

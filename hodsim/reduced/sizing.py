@@ -1,0 +1,77 @@
+"""How many elements a cubature needs: as few as move the body as well as all of them do, on validation load cases.
+
+The residual of a fit says how well forces are met on given poses, not how well the body moves; so each size is judged by simulating
+what it was not fitted to, and the smallest whose error is within a few percent of that of the exact elasticity is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hodsim.fem import FullModel
+from hodsim.reduced.compiled import CompiledStep
+from hodsim.reduced.cubature import Cubature
+from hodsim.reduced.model import ReducedModel
+from hodsim.snapshots import LoadShapes, Snapshots
+from hodsim.subspace import Subspace
+
+SIZES = (8, 11, 16, 22, 32, 45, 64, 90)
+EXCESS = 1.05  # times the error without cubature
+STRIDE = 5  # steps between those at which displacements are compared
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What so many elements are worth: the relative residual of the fit on training and on validation poses (0 for all elements), and the
+    position error of validation rollouts, mean over cases of sqrt(sum |u - u_full|_M^2 / sum |u_full|_M^2)."""
+
+    elements: int
+    fit: float
+    validation_fit: float
+    error: float
+
+
+def choose_cubature(
+    full: FullModel,
+    subspace: Subspace,
+    poses: np.ndarray,
+    validation: Snapshots,
+    shapes: LoadShapes,
+    *,
+    sizes: Sequence[int] = SIZES,
+) -> tuple[Cubature, tuple[Sampling, ...]]:
+    """The cubature fitted to poses (n, d) that validation load cases ask for, and the curve it was chosen by, all elements last.
+
+    The largest, if none is within EXCESS of the exact elasticity. Raises ValueError when there is no validation case."""
+    if not len(validation.cases):
+        raise ValueError("there are 0 validation cases to choose the number of elements by; expected some, or a number of elements")
+    exact = ReducedModel(full, subspace)
+    candidates = Cubature.path(full, subspace, poses, sizes=sizes)
+    held = validation.poses()[:: max(1, validation.poses().shape[0] // 100)]
+    best = rollout_error(exact, validation, shapes)
+    curve = [
+        Sampling(len(c.chosen), c.residual(poses), c.residual(held), rollout_error(exact.with_elasticity(c), validation, shapes))
+        for c in candidates
+    ]
+    near = [i for i, sampling in enumerate(curve) if sampling.error <= EXCESS * best]
+    return candidates[near[0] if near else -1], (*curve, Sampling(len(full.mesh.tetrahedra), 0.0, 0.0, best))
+
+
+def rollout_error(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) -> float:
+    """The mean position error of a model's rollouts of the snapshots' load cases; a case that fails counts as 1."""
+    advance, mass, errors = CompiledStep(model), model.full.mass, []
+    for case, truth in zip(snapshots.cases, snapshots.displacements, strict=True):
+        load = case.load(shapes).project(model.subspace.basis)
+        forces = np.array([load((i + 1) * snapshots.dt) for i in range(len(truth))])
+        run = advance.rollout(model.state(), snapshots.dt, forces)
+        expected = truth[STRIDE - 1 :: STRIDE].astype(float)
+        if run.failure is None and np.isfinite(run.q).all():
+            difference = model.subspace.decode(run.q[STRIDE - 1 :: STRIDE]) - expected
+            squares = [float(np.sum(x * (mass @ x.T).T)) for x in (difference, expected)]
+            errors.append(min(1.0, np.sqrt(squares[0] / squares[1])) if squares[1] > 0 else 0.0)
+        else:
+            errors.append(1.0)
+    return float(np.mean(errors))
