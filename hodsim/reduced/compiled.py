@@ -26,6 +26,7 @@ from hodsim.reduced.elasticity import ExactElasticity
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.strain import strain_operator
 from hodsim.solve import ConvergenceError
+from hodsim.subspace import Subspace
 from hodsim.subspace.autoencoder import Trunk
 
 FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
@@ -52,8 +53,9 @@ class CompiledStep:
         if form not in FORMS:
             raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
         self.form = FORMS[form]
-        self._constants = _constants(model)
-        self._mass, self._damping = model.mass, model.damping
+        self._mixing = np.ascontiguousarray(independent(model.mass))
+        self._constants = _constants(model, self._mixing)
+        self._mass, self._damping = (self._mixing @ matrix @ self._mixing.T for matrix in (model.mass, model.damping))
         self._springs: tuple[np.ndarray, np.ndarray] | None = None
         self._plans: dict[float, kernel.Plan] = {}
 
@@ -61,7 +63,7 @@ class CompiledStep:
         """This step with springs of a stiffness [N/m] on points x = rest + rows g (s,), rows (s, m), that pull them to targets (s,)."""
         other = copy(self)
         root = math.sqrt(stiffness)
-        other._springs = root * rows, root * (targets - rest)
+        other._springs = root * rows @ self._mixing.T, root * (targets - rest)
         return other
 
     def __call__(
@@ -96,7 +98,7 @@ class CompiledStep:
 
         A failure ends it, and is a value, not an exception."""
         positive("dt", dt)
-        shape("forces", finite("forces", forces), (None, len(self._mass)))
+        shape("forces", finite("forces", forces), (None, self._mixing.shape[1]))
         return self._roll(state, dt, forces, scheme, tolerance, max_iterations, 1)
 
     def rollouts(
@@ -111,7 +113,7 @@ class CompiledStep:
     ) -> list[Rollout]:
         """Independent trajectories, one a state, under forces (B, steps, m), or (steps, m) for all; on all of numba's threads."""
         positive("dt", dt)
-        B, r, m = len(states), len(states[0].q), len(self._mass)
+        B, r, m = len(states), len(states[0].q), self._mixing.shape[1]
         forces = np.broadcast_to(finite("forces", forces), (B, *np.shape(forces)[-2:]))
         steps = shape("forces", forces, (B, None, m)).shape[1]
         if len({state.previous is None for state in states}) > 1:
@@ -141,15 +143,13 @@ class CompiledStep:
     def plan(self, dt: float) -> kernel.Plan:
         """What the kernel reads for steps of dt [s]. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
         if dt not in self._plans:
-            mass, damping, constants = self._mass, self._damping, self._constants
+            mixing, mass, damping = self._mixing, self._mass, self._damping
             matrix = mass if self.form == kernel.EULER_LAGRANGE else mass / dt**2 + damping / dt
-            sizes, directions = np.linalg.eigh(matrix)
-            kept = sizes > np.finfo(float).eps * sizes[-1]  # features that depend on one another linearly
-            root = np.sqrt(sizes[kept, None]) * directions[:, kept].T  # R (k, m)
-            pull = directions[:, kept].T / np.sqrt(sizes[kept, None])  # R^-T
-            self._plans[dt] = constants._replace(
-                strain=np.concatenate([constants.strain, root]),
-                pull=pull,
+            root = np.linalg.cholesky(matrix).T  # R (m, m)
+            pull = np.linalg.inv(root).T  # R^-T
+            self._plans[dt] = self._constants._replace(
+                strain=np.concatenate([self._constants.strain, root]),
+                pull=pull @ mixing,
                 drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
                 momentum=pull @ mass / dt**2,
             )
@@ -160,7 +160,16 @@ class CompiledStep:
         return plan._replace(strain=np.concatenate([plan.strain, rows]), tethers=tethers)
 
 
-def _constants(model: ReducedModel) -> kernel.Plan:
+def independent(mass: np.ndarray) -> np.ndarray:
+    """B (m, M) with orthonormal rows: mixtures of the features, as many as M^ = W^T M W (M, M) has independent ones.
+
+    A decoder that was trained in fewer principal coordinates than it has features has only so many."""
+    sizes, directions = np.linalg.eigh(mass)
+    kept = sizes > len(mass) * np.finfo(float).eps * sizes[-1]
+    return np.eye(len(mass)) if kept.all() else directions[:, kept].T
+
+
+def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     """The plan of a model, less its inertia. Raises ValueError for one that the kernel does not cover."""
     full, subspace, elasticity = model.full, model.subspace, model.elasticity
     trunk, material = subspace.trunk, full.material
@@ -179,17 +188,20 @@ def _constants(model: ReducedModel) -> kernel.Plan:
     elif isinstance(elasticity, ExactElasticity):
         chosen, weights = np.arange(len(full.elements.volumes)), np.ones(len(full.elements.volumes))
     elif isinstance(elasticity, CubicForce):
-        chosen, weights, law, cubic = np.arange(0), np.empty(0), kernel.CUBIC, elasticity.matrix
+        chosen, weights, law = np.arange(0), np.empty(0), kernel.CUBIC
+        cubic = elasticity.matrix if len(mixing) == subspace.width else CubicForce(full, _mixed(subspace, mixing)).matrix
     else:
         raise ValueError(f"an elasticity of type {type(elasticity).__name__} has no compiled step")
     strain, rest = strain_operator(full, subspace, chosen)
-    nothing = np.empty((0, subspace.width))
+    mixed = len(mixing) < subspace.width
+    nothing = np.empty((0, len(mixing)))
     return kernel.Plan(
         widths=np.array(widths),
         network=np.concatenate(network),
+        mixing=mixing if mixed else np.empty((0, 0)),
         law=law,
         constants=np.array([*material.constants, 0.0][:3]),
-        strain=strain,
+        strain=np.ascontiguousarray(strain @ mixing.T) if mixed else strain,
         rest=rest,
         volumes=weights * full.elements.volumes[chosen],
         cubic=cubic,
@@ -199,6 +211,12 @@ def _constants(model: ReducedModel) -> kernel.Plan:
         tethers=np.empty(0),
         rounding=model.rounding_force,
     )
+
+
+def _mixed(subspace: Subspace, mixing: np.ndarray) -> Subspace:
+    """The linear subspace of the mixed features."""
+    basis = subspace.basis @ mixing.T
+    return Subspace(subspace.name, len(mixing), subspace.origin, basis, np.zeros(basis.T.shape))
 
 
 @lru_cache(maxsize=64)

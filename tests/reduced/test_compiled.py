@@ -1,5 +1,6 @@
 """The compiled step against the reference: the same residual, tangent and trajectories; robust where Newton alone is not."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,14 +20,25 @@ SCHEMES = [backward_euler, bdf2, newmark]
 DAMPINGS = [Rayleigh(), Rayleigh(mass=0.5, stiffness=1e-3)]
 
 
-def model(*, kind="network", material=MATERIALS[0], damping=DAMPINGS[0], elasticity="exact", dim=3):
+def model(*, kind="network", features="independent", material=MATERIALS[0], damping=DAMPINGS[0], elasticity="exact", dim=3):
     full = small_beam(material=material, damping=damping)
     subspace = curved_subspace(full, dim) if kind == "network" else modal(full, dim)
     made = ReducedModel(full, subspace)
     if elasticity == "cubature":
         poses = subspace.decode(0.3 * np.random.default_rng(0).standard_normal((20, subspace.dim)))
         return made.with_elasticity(Cubature.select(full, subspace, poses, elements=7))
-    return made.with_elasticity(CubicForce(full, subspace)) if elasticity == "cubic" else made
+    made = made.with_elasticity(CubicForce(full, subspace)) if elasticity == "cubic" else made
+    return dependent(made) if features == "dependent" else made
+
+
+def dependent(reduced):
+    """The same model with features that are linear combinations of fewer: its decoder's image lies in six directions."""
+    subspace, rng = reduced.subspace, np.random.default_rng(5)
+    mixing = rng.standard_normal((6, subspace.width))
+    basis = subspace.basis[:, :6] @ mixing
+    other = replace(subspace, basis=basis, origin=-basis @ subspace.features(np.zeros(subspace.dim)))
+    made = ReducedModel(reduced.full, other)
+    return made.with_elasticity(CubicForce(made.full, other)) if isinstance(reduced.elasticity, CubicForce) else made
 
 
 def gravitation(reduced, strength=1.0):
@@ -36,6 +48,7 @@ def gravitation(reduced, strength=1.0):
 ALL = (
     [{"kind": kind, "material": material, "damping": damping} for kind in ("network", "linear") for material in MATERIALS for damping in DAMPINGS]
     + [{"kind": kind, "elasticity": elasticity} for kind in ("network", "linear") for elasticity in ("cubature", "cubic")]
+    + [{"features": "dependent", "elasticity": elasticity, "damping": DAMPINGS[1]} for elasticity in ("exact", "cubic")]
 )  # fmt: skip
 
 
@@ -75,7 +88,8 @@ def test_variational_residual_is_the_gradient_of_the_incremental_potential_and_t
 
     def evaluated(q):
         R, T = np.empty(r), np.empty((r, r))
-        c = plan.momentum @ predicted + plan.pull @ force + (plan.drag @ now / dt if len(plan.drag) else 0)
+        B = plan.mixing if len(plan.mixing) else np.eye(len(now))
+        c = plan.momentum @ B @ predicted + plan.pull @ force + (plan.drag @ B @ now / dt if len(plan.drag) else 0)
         kernel.evaluate(plan, kernel.Equation(kernel.VARIATIONAL, 0.0, 0.0, np.zeros(r), np.zeros(r), c), q, R, T)
         return R, T
 

@@ -34,11 +34,12 @@ def residual(plan, work, equation, q, R):
     """R (r,). Leaves behind what `tangent` and `potential` read. The seeds of the derivatives are set already."""
     r, features, strain, stress, dP = len(q), work.features, work.F, work.stress, work.dP
     n9, k_rows, variational = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL
+    own = work.unmixed if len(plan.mixing) else features
     for i in range(r):
-        features[0, i, 0] = q[i]
+        own[0, i, 0] = q[i]
         if not variational:
-            features[1, i, 0] = equation.s1 * q[i] + equation.v0[i]
-            features[2, i, 0] = equation.s2 * q[i] + equation.a0[i]
+            own[1, i, 0] = equation.s1 * q[i] + equation.v0[i]
+            own[2, i, 0] = equation.s2 * q[i] + equation.a0[i]
     propagate(plan, work, 1 if variational else 3)
 
     np.dot(plan.strain, features[0], strain)

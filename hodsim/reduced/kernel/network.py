@@ -24,8 +24,9 @@ def seed(plan, work, block, slope):
     """Set the derivative lanes of a block of q, and of the first layer: q's own derivative is slope I."""
     widths = plan.widths
     r = widths[0]
+    own = work.unmixed if len(plan.mixing) else work.features
     for k in range(r):
-        work.features[block, k, 1 + k] = slope
+        own[block, k, 1 + k] = slope
         if len(widths) > 1:
             for i in range(widths[1]):
                 work.before[0, block, i, 1 + k] = slope * plan.network[i * r + k]
@@ -33,8 +34,9 @@ def seed(plan, work, block, slope):
 
 @compiled
 def propagate(plan, work, blocks):
-    """The lanes of the features from the seeds and the values of q, and of v and a, in the features' first r rows."""
+    """The lanes of the features from the seeds and the values of q, and of v and a, in the first r rows of the decoder's own features."""
     widths, network = plan.widths, plan.network
+    own = work.unmixed if len(plan.mixing) else work.features
     r, layers = widths[0], len(widths) - 1
     at = 0
     for l in range(layers):
@@ -50,10 +52,13 @@ def propagate(plan, work, blocks):
                 for i in range(n_out):
                     z = 0.0
                     for k in range(r):
-                        z += weights[i, k] * work.features[b, k, 0]
+                        z += weights[i, k] * own[b, k, 0]
                     work.before[0, b, i, 0] = z
-        after = work.after[l] if l < layers - 1 else work.features[:, r:]
+        after = work.after[l] if l < layers - 1 else own[:, r:]
         activate(work.before[l], bias, blocks, work.slopes[l], after)
+    if len(plan.mixing):
+        for b in range(blocks):
+            np.dot(plan.mixing, own[b], work.features[b])
 
 
 @compiled
@@ -86,6 +91,10 @@ def add_curvature(plan, work, p, square):
     """Add p . D^2 g to square (L, L), lane by lane; where the last propagate was."""
     widths, network = plan.widths, plan.network
     r, layers, L = widths[0], len(widths) - 1, square.shape[0]
+    unmixed = p
+    if len(plan.mixing):
+        unmixed = work.unmixed_p
+        np.dot(plan.mixing.T, p, unmixed)
     at = len(network)
     for l in range(layers - 1, -1, -1):
         n_in, n_out = widths[l], widths[l + 1]
@@ -93,7 +102,7 @@ def add_curvature(plan, work, p, square):
         adjoint = work.adjoint[l, :n_out]
         for i in range(n_out):
             if l == layers - 1:
-                adjoint[i] = p[r + i]
+                adjoint[i] = unmixed[r + i]
             t = adjoint[i] * work.slopes[l, 1, i]
             adjoint[i] *= work.slopes[l, 0, i]
             for k in range(1, 1 + r):

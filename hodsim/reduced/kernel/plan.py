@@ -17,18 +17,21 @@ LANES = 8  # lanes come in multiples of it: what one vector instruction holds
 class Plan(NamedTuple):
     """What is constant, for r latent coordinates, m features, n elements and a given dt.
 
+    Features that depend on one another linearly would be carried in vain: the m here are orthonormal mixtures B of the decoder's own M.
+
     Inertia is one element more: its matrix A = R^T R (M, or M/dt^2 + C/dt in the variational form) has the `strain` R g, and R^-T b stands for
     a force b."""
 
     widths: np.ndarray  # of the layers, from r on
     network: np.ndarray  # weights and bias of each layer, one after the other
+    mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
     law: int  # the material, or CUBIC
     constants: np.ndarray  # of the material (3,)
     strain: np.ndarray  # D over R over springs (9 n + k + s, m); row (3 i + j) n + e of D is for F_ij of element e
     rest: np.ndarray  # F0 (9 n,)
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a CUBIC potential
-    pull: np.ndarray  # R^-T (k, m)
+    pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
     momentum: np.ndarray  # R^-T M / dt^2 (k, m)
     tethers: np.ndarray  # where the springs' strains have no force (s,)
@@ -42,9 +45,11 @@ class Work(NamedTuple):
     after: np.ndarray  # and after it
     slopes: np.ndarray  # s' and s'' (layers, 2, w)
     adjoint: np.ndarray  # (layers, w)
+    unmixed: np.ndarray  # the decoder's own features (3, M, L), where they are mixed
     features: np.ndarray  # (3, m, L)
     value: np.ndarray  # of the features (m,)
     p: np.ndarray  # unbalanced force in feature space (m,)
+    unmixed_p: np.ndarray  # and on the decoder's own features (M,)
     F: np.ndarray  # (9 n + k + s, L)
     dP: np.ndarray  # likewise, weighted
     drag: np.ndarray  # (k, L)
@@ -73,9 +78,11 @@ def workspace(plan):
         np.zeros((layers, 3, w, L)),
         np.zeros((layers, 2, w)),
         np.zeros((layers, w)),
+        np.zeros((3, plan.mixing.shape[1], L)),
         np.zeros((3, m, L)),
         np.zeros(m),
         np.zeros(m),
+        np.zeros(plan.mixing.shape[1]),
         np.zeros((rows, L)),
         np.zeros((rows, L)),
         np.zeros((len(plan.pull), L)),

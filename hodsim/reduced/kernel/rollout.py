@@ -17,12 +17,13 @@ from hodsim.reduced.kernel.plan import OPTIONS, compiled, workspace
 
 @compiled
 def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
-    """Step through forces (steps, m) from history (5, r), rows q, v, a, and q, v a step earlier (if started), and keep that up to date.
+    """Step through forces (steps, M) on the decoder's own features from history (5, r), rows q, v, a, and q, v a step earlier (if started),
+    and keep that up to date.
 
     rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
     states (steps, 3, r), rows q, v, a, the Newton iterations (steps,) and the norms of the last step's residuals. Returns how many steps
     were done and how the last one ended."""
-    steps, m = forces.shape
+    steps, m = len(forces), plan.strain.shape[1]
     r, k = history.shape[1], len(plan.pull)
     work = workspace(plan)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
@@ -30,10 +31,11 @@ def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterati
     c[k:] = plan.tethers
     now, before, predicted = np.zeros(m), np.zeros(m), np.empty(m)
     damped = len(plan.drag) > 0
+    own = work.unmixed if len(plan.mixing) else work.features
     seed(plan, work, 0, 1.0)
     if form == VARIATIONAL:
         for past in range(2):  # g a step earlier, then now
-            work.features[0, :r, 0] = history[3 - 3 * past]
+            own[0, :r, 0] = history[3 - 3 * past]
             propagate(plan, work, 1)
             before[:] = now
             now[:] = work.features[0, :, 0]
