@@ -1,0 +1,233 @@
+"""Reduced simulation of the beam against the full model at its best: accuracy, time, Newton iterations, failed steps; one thread.
+
+The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are made once in the output folder and used again. Four parts:
+
+    models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
+              force (Barbic & James 2005) and with cubature: `hodsim report` without its page
+    kernel    one evaluation of residual and tangent against its own multiply-adds at the speed of a matrix product in the same process
+    batches   steps a second of B rollouts at once, on one thread and on all
+    regimes   what the second and third derivative of the decoder buy: Newton iterations and failed steps of the Euler-Lagrange form with
+              the exact tangent, without D^3 f, and without D^2 f and D^3 f, over amplitude, dt and stiffness
+
+simkit and neural-physics-subspaces have no installable package (November 2026); they are named as absent.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
+
+from hodsim.dynamics import State, simulate, step
+from hodsim.fem import FullModel, StVK
+from hodsim.mesh import TetMesh
+from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, Sampling, choose_cubature, kernel
+from hodsim.report import Contender, evaluate, summary
+from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.solve import ConvergenceError, Dense
+from hodsim.storage import write_atomically
+from hodsim.subspace import Model, Subspace, pca
+from hodsim.trainers.autoencoder import Training, train_autoencoder
+
+DT, STEPS = 0.01, 200
+CUBATURE_POSES = 400
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+ABSENT = ("simkit", "neural-physics-subspaces")
+
+
+def run(output: Path, quick: bool) -> None:
+    """Measure and write simulation.json, simulation.md and simulation.png."""
+    output.mkdir(parents=True, exist_ok=True)
+    with threadpool_limits(1):
+        report = measure(output / "simulation", quick)
+    write_atomically(output / "simulation.json", json.dumps(report, indent=1))
+    write_atomically(output / "simulation.md", table(report))
+    write_atomically(output / "simulation.png", figure(report))
+
+
+def measure(folder: Path, quick: bool) -> dict[str, Any]:
+    full, snapshots, model, curve = prepare(folder, quick)
+    shapes = bending_loads(full)
+    sampled = ReducedModel.of(model)
+    forces = random_forces(sampled, shapes, STEPS)
+    return {
+        "quick": quick,
+        "absent": list(ABSENT),
+        **models(full, snapshots, model, curve, quick),
+        "kernel": kernel_time(sampled, forces),
+        "batches": batches(sampled, forces, quick),
+        "regimes": regimes(model, quick),
+    }
+
+
+def prepare(folder: Path, quick: bool) -> tuple[FullModel, Snapshots, Model, tuple[Sampling, ...]]:
+    """The full model, its snapshots, a trained model with cubature and the curve of its elements; whatever lies in the folder is used."""
+    with as_file(files("hodsim.meshes") / "beam.msh") as file:
+        mesh = TetMesh.load(file)
+    full = beam(mesh)
+    shapes, folder = bending_loads(full), folder / ("quick" if quick else "full")
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"train": 24, "validation": 4, "test": 4} if quick else {"train": 100, "validation": 10, "test": 20}
+    snapshots = generate_snapshots(full, shapes, sweep(**sizes, duration=STEPS * DT), dt=DT, steps=STEPS, directory=folder / "snapshots")
+    file, training = folder / "model.hod", replace(Training(), **({"epochs": 60} if quick else {}))
+    if file.exists():
+        model = Model.load(file, full=full)
+    else:
+        subspace, _ = train_autoencoder(full, snapshots, training, checkpoint=folder / "checkpoint.safetensors")
+        poses = snapshots.split("train").poses()
+        cubature, curve = choose_cubature(full, subspace, thinned(poses), snapshots.split("validation"), shapes)
+        notes = {"dt": DT, "cubature": [asdict(sampling) for sampling in curve]}
+        model = Model(full, subspace, notes, (cubature.chosen, cubature.weights))
+        model.save(file)
+    return full, snapshots, model, tuple(Sampling(**sampling) for sampling in model.notes["cubature"])
+
+
+def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:
+    return FullModel(mesh, StVK(youngs_modulus, 0.4), density=1e3, pinned=mesh.vertices[:, 0] < 1e-9)
+
+
+def thinned(poses: np.ndarray) -> np.ndarray:
+    return poses[:: max(1, len(poses) // CUBATURE_POSES)]
+
+
+def models(full: FullModel, snapshots: Snapshots, model: Model, curve: tuple[Sampling, ...], quick: bool) -> dict[str, Any]:
+    """report.json of all models on the test cases."""
+    poses, name = snapshots.split("train").poses(), model.subspace.name
+    assert model.cubature is not None
+    elements = len(model.cubature[0])
+    sampled, exact = ReducedModel.of(model), ReducedModel(full, model.subspace)
+
+    def contender(reduced: ReducedModel, name: str, elasticity: str, form: str = "variational") -> Contender:
+        return Contender(reduced, name=name, elasticity=elasticity, advance=CompiledStep(reduced, form=form))
+
+    contenders = [
+        contender(sampled, name, f"{elements} elements"),
+        contender(exact, f"{name}, all elements", "exact"),
+        contender(sampled, f"{name}, Euler-Lagrange", f"{elements} elements", "euler-lagrange"),
+    ]
+    for dim in (6, 12, 20):
+        subspace = pca(poses, dim, mass=full.mass)
+        cubature = Cubature.path(full, subspace, thinned(poses), sizes=[elements])[-1]
+        contenders += [
+            contender(ReducedModel(full, subspace, elasticity=CubicForce(full, subspace)), subspace.name, "cubic"),
+            contender(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature", f"{elements} elements"),
+        ]
+    cases = [case for case in snapshots.cases if case.split == "test"]
+    evaluation = evaluate(full, contenders, cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
+    return summary(evaluation, offline={"snapshots_s": float(snapshots.seconds.sum()), "training_s": 0.0}, rough=quick, samplings=curve)
+
+
+def random_forces(reduced: ReducedModel, shapes: dict[str, np.ndarray], steps: int, scale: float = 0.5) -> np.ndarray:
+    """Smooth random tip forces and twists (steps, m) in feature space."""
+    times, rng = DT * np.arange(1, steps + 1), np.random.default_rng(0)
+    columns = np.concatenate([shapes["tip"], shapes["twist"]], axis=1)
+    waves = np.sin(2 * np.pi * (rng.uniform(0.3, 2, columns.shape[1]) * times[:, None] + rng.random(columns.shape[1])))
+    return scale * waves @ (reduced.subspace.basis.T @ columns).T
+
+
+def timed(f: Callable[[], Any], seconds: float = 0.5) -> float:
+    """Median seconds of a call."""
+    f()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        started = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def kernel_time(reduced: ReducedModel, forces: np.ndarray) -> dict[str, float]:
+    """A step's microseconds, its iterations, its multiply-adds, and how many a matrix product does in that time."""
+    advance = CompiledStep(reduced)
+    seconds = timed(lambda: advance.rollout(reduced.state(), DT, forces)) / len(forces)
+    iterations = float(advance.rollout(reduced.state(), DT, forces).iterations.mean())
+    residual, tangent = multiply_adds(advance.plan(DT))
+    A, B = np.random.default_rng(0).standard_normal((2, 256, 256))
+    peak = 256**3 / timed(lambda: A @ B)
+    count = (1 + iterations) * residual + iterations * tangent
+    return {
+        "us_per_step": 1e6 * seconds, "newton_iterations": iterations, "multiply_adds_per_step": count, "peak_multiply_adds_per_s": peak,
+        "times_its_multiply_adds_at_peak": seconds / (count / peak),
+    }  # fmt: skip
+
+
+def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
+    """Of a residual and of a tangent in the variational form; a lane that is padding does not count."""
+    r, lanes = plan.widths[0], 1 + plan.widths[0]
+    rows, m = plan.strain.shape
+    layers = sum(int(a) * int(b) for a, b in zip(plan.widths[1:-1], plan.widths[2:], strict=True)) * lanes + int(plan.widths[1]) * int(r)
+    elements, neurons = len(plan.volumes), int(plan.widths[1:].sum())
+    residual = layers + plan.mixing.size * lanes + rows * m * lanes + rows * lanes + 60 * elements + neurons * (20 + lanes)
+    tangent = rows * r * r + rows * m + 135 * elements * r + neurons * r * r + plan.mixing.size + layers / lanes
+    return float(residual), float(tangent)
+
+
+def batches(reduced: ReducedModel, forces: np.ndarray, quick: bool) -> list[dict[str, float]]:
+    """Steps a second of B rollouts under scaled copies of one load, on one thread and on all of numba's."""
+    advance, found, most = CompiledStep(reduced), [], numba.get_num_threads()
+    for B in BATCHES[:4] if quick else BATCHES:
+        states, loads = [reduced.state()] * B, np.linspace(0.2, 1.0, B)[:, None, None] * forces
+        row: dict[str, float] = {"B": B}
+        for threads in sorted({1, most}):
+            numba.set_num_threads(threads)
+            row[f"steps_per_s_{threads}"] = B * len(forces) / timed(lambda states=states, loads=loads: advance.rollouts(states, DT, loads), 0.3)
+        found.append(row)
+    numba.set_num_threads(most)
+    return found
+
+
+class Truncated:
+    """A reduced model whose tangent lacks the terms with D^3 f, and with D^2 f if second is False; its residual is exact."""
+
+    def __init__(self, model: ReducedModel, *, second: bool):
+        self._model, self._second, self.rounding_force = model, second, model.rounding_force
+        self.residual = model.residual
+
+    def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Dense:
+        model = self._model
+        motion, _ = model.evaluate(q, v)
+        Dg = motion.jacobian
+        if self._second:
+            third = Dg.T @ model.mass @ motion.third
+            return Dense(model.tangent_matrix(q, v, a, s1, s2, force) - third)
+        return Dense(Dg.T @ (s2 * model.mass + s1 * model.damping) @ Dg + model.elasticity.stiffness(motion.value, Dg))
+
+
+def regimes(model: Model, quick: bool) -> list[dict[str, Any]]:
+    """Newton iterations a step and steps completed, by amplitude of the load, dt [s] and Young's modulus [Pa]."""
+    assert model.cubature is not None
+    found = []
+    amplitudes, intervals, moduli = ((0.3, 1.0), (0.01,), (1e6,)) if quick else ((0.3, 1.0, 2.0), (0.01, 0.03, 0.1), (1e5, 1e6))
+    for modulus in moduli:
+        full = beam(model.full.mesh, modulus)
+        reduced = ReducedModel(full, model.subspace, elasticity=Cubature(full, model.subspace, *model.cubature))
+        # the load of the model that was trained: a softer body goes farther
+        load = model.subspace.basis.T @ (bending_loads(model.full)["tip"] @ [0.0, 0.6, 0.8])
+        systems = {"exact": reduced, "without D3": Truncated(reduced, second=True), "without D2 and D3": Truncated(reduced, second=False)}
+        for amplitude in amplitudes:
+            for dt in intervals:
+                row: dict[str, Any] = {"youngs_modulus": modulus, "amplitude": amplitude, "dt": dt}
+                for name, system in systems.items():
+                    row[name] = completed(partial(simulate, system, reduced.state(), dt, force=amplitude * load, advance=step), round(0.6 / dt))
+                found.append(row)
+    return found
+
+
+def completed(start: Callable[..., Any], steps: int) -> dict[str, float]:
+    states: list[State] = []
+    try:
+        states += start(steps=steps)
+    except ConvergenceError as error:
+        return {"newton_iterations": float("nan"), "steps": error.step - 1, "of": steps}
+    return {"newton_iterations": float(np.mean([state.iterations for state in states])), "steps": len(states), "of": steps}
