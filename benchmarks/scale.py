@@ -1,0 +1,220 @@
+"""Time and memory of every stage on beams of 1.5k to 1M degrees of freedom: what must not grow with the mesh is the reduced step.
+
+The same physical beam, 1 x 3/32 x 3/32 m, StVK, held at x = 0, on finer and finer meshes, one process and one thread each. A few poses of
+the full model, pushed about at its tip, give the principal directions; the reduced models are PCA and a decoder with a random trunk, both
+with six unknowns and 30 cubature elements. Steps are of 0.01 s under a constant force to a relative residual of 1e-5, full and
+reduced alike; medians.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from hodsim.benchmarks.memory import peak, reset_peak
+from hodsim.dynamics import Advance, simulate
+from hodsim.fem import FullModel, Load, StVK
+from hodsim.mesh import TetMesh
+from hodsim.reduced import Cubature, ReducedModel, variational_step
+from hodsim.report.machine import environment
+from hodsim.snapshots import bending_loads
+from hodsim.storage import write_atomically
+from hodsim.subspace import Autoencoder, Subspace, pca, principal_directions
+
+DIVISIONS = {"1.5k": (32, 3, 3), "10k": (64, 6, 6), "100k": (149, 14, 14), "1M": (330, 31, 31)}
+SIZE = (1.0, 3 / 32, 3 / 32)  # [m]
+DT = 0.01
+POSES, POSE_DT, POSE_TOLERANCE = 10, 0.05, 1e-3
+DIM, COORDINATES, HIDDEN, ELEMENTS = 6, 8, (32, 32), 30
+REDUCED_STEPS = 300
+FORMS: dict[str, Advance | None] = {"Euler-Lagrange": None, "variational": variational_step}  # None: `dynamics.step`
+
+
+class Stages:
+    """Collects the seconds and the peak memory [MiB] of named stages."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, float | None]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        reset_peak()
+        start = time.perf_counter()
+        yield
+        self.rows[name] = {"seconds": time.perf_counter() - start, "peak_mib": peak()}
+
+    def median(self, name: str, f: Callable[[], Any], *, seconds: float = 0.3) -> None:
+        """Call f again and again for some time, at least three times."""
+        f()
+        reset_peak()
+        times: list[float] = []
+        while len(times) < 3 or sum(times) < seconds:
+            start = time.perf_counter()
+            f()
+            times.append(time.perf_counter() - start)
+        self.rows[name] = {"seconds": statistics.median(times), "peak_mib": peak()}
+
+
+def measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
+    """All stages of one size, in this process."""
+    threadpool_limits(1)
+    torch.set_grad_enabled(False)
+    stages = Stages()
+    with stages.stage("mesh"):
+        mesh = TetMesh.box(SIZE, divisions)
+    with stages.stage("full model"):
+        full = FullModel(mesh, StVK(youngs_modulus=1e6, poisson_ratio=0.4), density=1e3, pinned=mesh.vertices[:, 0] == 0)
+    with stages.stage("load shapes"):
+        shapes = bending_loads(full)
+    force = shapes["tip"] @ [0.0, 0.1, 0.2]
+    u = np.zeros(full.n_dofs)
+    stages.median("force", lambda: full.internal_force(u))
+    stages.median("tangent", lambda: full.stiffness(u))
+    steps = [_step_times(full, force, stages, "first full step", 1), _step_times(full, force, stages, "full step", 4)]
+    with stages.stage(f"{POSES} poses"):
+        poses = _poses(full, np.concatenate([shapes["tip"], shapes["twist"]], axis=1))
+    with stages.stage("PCA"):
+        linear = pca(poses, DIM, mass=full.mass)
+    with stages.stage("network"):
+        curved = _random_decoder(full, poses)
+    found: dict[str, Any] = {
+        "n_dofs": full.n_dofs, "tetrahedra": len(mesh.tetrahedra), "solver": type(full.solver).__name__,
+        "tip": float(np.linalg.norm(full.full_displacement(poses[-1])[mesh.vertices[:, 0] == SIZE[0]].mean(axis=0))),
+        "iterations": {"full step": steps[-1]},
+    }  # fmt: skip
+    for subspace in (linear, curved):
+        with stages.stage(f"cubature, {subspace.name}"):
+            cubature = Cubature.select(full, subspace, poses, tolerance=1e-12, elements=ELEMENTS)
+        with stages.stage(f"reduced model, {subspace.name}"):
+            reduced = ReducedModel(full, subspace, elasticity=cubature)
+        for form, advance in FORMS.items():
+            name = f"reduced step, {subspace.name}, {form}"
+            found["iterations"][name] = _step_times(reduced, reduced.generalized_force(force), stages, name, REDUCED_STEPS, advance)
+        found[f"elements, {subspace.name}"] = len(cubature.chosen)
+    _measure_decoding(full, curved, stages)
+    return {**found, "stages": stages.rows}
+
+
+def _poses(full: FullModel, shapes: np.ndarray) -> np.ndarray:
+    """Displacements (POSES, d) of the body under load shapes (d, c) whose amplitudes are drawn anew for every step, the same at all sizes."""
+    amplitudes = np.random.default_rng(0).uniform(-0.4, 0.4, (POSES, shapes.shape[1]))
+    load = Load(shapes, lambda time: amplitudes[round(time / POSE_DT) - 1])
+    states = simulate(full, full.state(), POSE_DT, force=load, steps=POSES, tolerance=POSE_TOLERANCE)
+    return np.array([state.q for state in states], np.float32)
+
+
+def _step_times(system, force: np.ndarray, stages: Stages, name: str, steps: int, advance: Advance | None = None) -> float:
+    """Time steps one by one, from rest; the median counts. Returns the mean number of Newton iterations."""
+    reset_peak()
+    times, iterations, start = [], [], time.perf_counter()
+    for state in simulate(system, system.state(), DT, force=force, steps=steps, advance=advance):
+        now = time.perf_counter()
+        times.append(now - start)
+        iterations.append(state.iterations)
+        start = now
+    stages.rows[name] = {"seconds": statistics.median(times), "peak_mib": peak()}
+    return statistics.mean(iterations)
+
+
+def _random_decoder(full: FullModel, poses: np.ndarray) -> Subspace:
+    """An untrained autoencoder: principal directions plus a little of a random perceptron."""
+    basis, energies = principal_directions(poses, COORDINATES, mass=full.mass)
+    deviations = torch.from_numpy(np.sqrt(energies))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Autoencoder(deviations, DIM, HIDDEN)
+        network.last.weight[:, DIM:] = 0.1 * deviations[:, None] * torch.randn(COORDINATES, HIDDEN[-1], dtype=torch.float64)
+    return network.fold(basis, mass=full.mass, name="network")
+
+
+def _measure_decoding(full: FullModel, subspace: Subspace, stages: Stages) -> None:
+    """A displacement for display is one product, u0 + W g: of all vertices or of those on the surface, in double or single precision."""
+    g = subspace.features(np.full(subspace.dim, 0.1))
+    number = np.cumsum(~full.pinned) - 1  # of each free vertex
+    shown = np.unique(full.mesh.surface)
+    shown = number[shown[~full.pinned[shown]]]
+    rows = (3 * shown[:, None] + np.arange(3)).ravel()
+    for what, chosen in (("whole", slice(None)), ("surface", rows)):
+        for dtype in (np.float64, np.float32):
+            W, u0, features = subspace.basis[chosen].astype(dtype), subspace.origin[chosen].astype(dtype), g.astype(dtype)
+            stages.median(f"decode {what}, {np.dtype(dtype).name}", lambda W=W, u0=u0, features=features: u0 + W @ features)
+
+
+def run(output: Path, quick: bool = False) -> dict:
+    """Measure, and write scale.json, scale.md and scale.png into the directory `output`. quick: the two smaller sizes."""
+    sizes = {}
+    for name in list(DIVISIONS)[: 2 if quick else None]:
+        # a process of its own, so that one size's memory is not the next one's
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            sizes[name] = pool.submit(measure, DIVISIONS[name]).result()
+    report = {"quick": quick, "machine": environment(), "sizes": sizes}
+    write_atomically(output / "scale.json", json.dumps(report, indent=1))
+    write_atomically(output / "scale.md", _table(report))
+    write_atomically(output / "scale.png", _figure(report))
+    return report
+
+
+def _table(report: dict) -> str:
+    sizes, machine = report["sizes"], report["machine"]
+    names = list(next(iter(sizes.values()))["stages"])
+    lines = [f"# Scale: {machine['processor']}, one thread, commit {machine['commit']}", "",
+             "Rough figures: a quick run.\n" if report["quick"] else "",
+             "Seconds, and in brackets the peak of the process's memory [GiB].", "",
+             "| stage | " + " | ".join(f"{name}: {size['n_dofs']} dofs, {size['tetrahedra']} tetrahedra" for name, size in sizes.items()) + " |",
+             "|---" * (len(sizes) + 1) + "|"]
+    for name in names:
+        cells = [_cell(size["stages"][name]) for size in sizes.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name in next(iter(sizes.values()))["iterations"]:
+        lines.append(f"| iterations, {name} | " + " | ".join(f"{size['iterations'][name]:.2f}" for size in sizes.values()) + " |")
+    lines.append("| solver | " + " | ".join(size["solver"] for size in sizes.values()) + " |")
+    growth = [f"{name}: {max(times) / min(times):.2f}" for name in names if name.startswith("reduced step")
+              for times in ([size["stages"][name]["seconds"] for size in sizes.values()],)]
+    return "\n".join(lines) + "\n\nSlowest over fastest size, " + "; ".join(growth) + "\n"
+
+
+def _cell(row: dict[str, float | None]) -> str:
+    memory = row["peak_mib"]
+    return f"{row['seconds']:.3g}" + ("" if memory is None else f" ({memory / 1024:.2f})")
+
+
+def _figure(report: dict) -> bytes:
+    """Left: time against the number of degrees of freedom. Right: peak memory."""
+    from matplotlib.figure import Figure
+
+    sizes = list(report["sizes"].values())
+    dofs = [size["n_dofs"] for size in sizes]
+    names = list(sizes[0]["stages"])
+    figure = Figure(figsize=(15, 6.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    styles = {"reduced step": "-o", "full step": "-s", "decode": ":", "force": "--", "tangent": "--"}
+    for k, name in enumerate(names):
+        style = next((style for start, style in styles.items() if name.startswith(start)), "-")
+        width = 2.5 if "step" in name else 1.2
+        left.loglog(dofs, [size["stages"][name]["seconds"] for size in sizes], style, color=f"C{k % 10}", linewidth=width, label=name)
+    left.set(xlabel="degrees of freedom", ylabel="seconds", title="time of each stage, one thread")
+    left.legend(fontsize=7, bbox_to_anchor=(1.01, 1), loc="upper left")
+    for k, name in enumerate(names):
+        if name.startswith(("reduced", "decode")):
+            continue
+        memory = [(size["stages"][name]["peak_mib"] or np.nan) / 1024 for size in sizes]
+        right.loglog(dofs, memory, "-o", markersize=3, color=f"C{k % 10}", linewidth=1.2, label=name)
+    right.axhline(24, color="black", linewidth=0.8, linestyle=":")
+    right.annotate("24 GiB", (dofs[0], 24), fontsize=8, va="bottom")
+    right.set(xlabel="degrees of freedom", ylabel="GiB", title="peak memory of the process in each stage")
+    right.legend(fontsize=7)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130)
+    return image.getvalue()
