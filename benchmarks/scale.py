@@ -61,7 +61,8 @@ class Stages:
         f()
         reset_peak()
         times: list[float] = []
-        while len(times) < 3 or sum(times) < seconds:
+        end = time.perf_counter() + seconds
+        while len(times) < 3 or time.perf_counter() < end:
             start = time.perf_counter()
             f()
             times.append(time.perf_counter() - start)
@@ -70,8 +71,17 @@ class Stages:
 
 def measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     """All stages of one size, in this process."""
-    threadpool_limits(1)
-    torch.set_grad_enabled(False)
+    with threadpool_limits(1), torch.no_grad():
+        return _measure(divisions)
+
+
+def measure_apart(divisions: tuple[int, int, int]) -> dict[str, Any]:
+    """All stages of one size, in a process of its own: the memory of one size is not the next one's."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, divisions).result()
+
+
+def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     stages = Stages()
     with stages.stage("mesh"):
         mesh = TetMesh.box(SIZE, divisions)
@@ -156,9 +166,7 @@ def run(output: Path, quick: bool = False) -> dict:
     """Measure, and write scale.json, scale.md and scale.png into the directory `output`. quick: the two smaller sizes."""
     sizes = {}
     for name in list(DIVISIONS)[: 2 if quick else None]:
-        # a process of its own, so that one size's memory is not the next one's
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            sizes[name] = pool.submit(measure, DIVISIONS[name]).result()
+        sizes[name] = measure_apart(DIVISIONS[name])
     report = {"quick": quick, "machine": environment(), "sizes": sizes}
     write_atomically(output / "scale.json", json.dumps(report, indent=1))
     write_atomically(output / "scale.md", _table(report))
@@ -192,31 +200,34 @@ def _cell(row: dict[str, float | None]) -> str:
     return f"{row['seconds']:.3g}" + ("" if memory is None else f" ({memory / 1024:.2f})")
 
 
+OFFLINE = ("mesh", "full model", "load shapes", f"{POSES} poses", "PCA", "cubature, network", "reduced model, network")
+ONLINE = ("full step", "tangent", "force", "reduced step, network, Euler-Lagrange", "reduced step, network, variational",
+          "reduced step, PCA 6, Euler-Lagrange", "decode whole, float64", "decode surface, float32")
+
+
 def _figure(report: dict) -> bytes:
-    """Left: time against the number of degrees of freedom. Right: peak memory."""
+    """Against the number of degrees of freedom: the time of what is done once, of what is done again and again, and peak memory."""
     from matplotlib.figure import Figure
 
     sizes = list(report["sizes"].values())
     dofs = [size["n_dofs"] for size in sizes]
-    names = list(sizes[0]["stages"])
-    figure = Figure(figsize=(15, 6.5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    styles = {"reduced step": "-o", "full step": "-s", "decode": ":", "force": "--", "tangent": "--"}
-    for k, name in enumerate(names):
-        style = next((style for start, style in styles.items() if name.startswith(start)), "-")
-        width = 2.5 if "step" in name else 1.2
-        left.loglog(dofs, [size["stages"][name]["seconds"] for size in sizes], style, color=f"C{k % 10}", linewidth=width, label=name)
-    left.set(xlabel="degrees of freedom", ylabel="seconds", title="time of each stage, one thread")
-    left.legend(fontsize=7, bbox_to_anchor=(1.01, 1), loc="upper left")
-    for k, name in enumerate(names):
-        if name.startswith(("reduced", "decode")):
-            continue
-        memory = [(size["stages"][name]["peak_mib"] or np.nan) / 1024 for size in sizes]
-        right.loglog(dofs, memory, "-o", markersize=3, color=f"C{k % 10}", linewidth=1.2, label=name)
-    right.axhline(24, color="black", linewidth=0.8, linestyle=":")
-    right.annotate("24 GiB", (dofs[0], 24), fontsize=8, va="bottom")
-    right.set(xlabel="degrees of freedom", ylabel="GiB", title="peak memory of the process in each stage")
-    right.legend(fontsize=7)
+    figure = Figure(figsize=(17, 5.5), layout="constrained")
+    once, again, memory = figure.subplots(1, 3)
+    for axes, names in ((once, OFFLINE), (again, ONLINE)):
+        for name in names:
+            axes.loglog(dofs, [size["stages"][name]["seconds"] for size in sizes], "-o", markersize=4, label=name)
+    for name in (*OFFLINE, "full step"):
+        memory.loglog(dofs, [(size["stages"][name]["peak_mib"] or np.nan) / 1024 for size in sizes], "-o", markersize=4, label=name)
+    memory.axhline(24, color="black", linewidth=0.8, linestyle=":", label="24 GiB")
+    once.set(ylabel="seconds", title="done once, one thread")
+    again.set(ylabel="seconds", title="done again and again, one thread")
+    memory.set(ylabel="GiB", title="peak memory of the process in each stage")
+    for axes in (once, again, memory):
+        axes.set_xlabel("degrees of freedom")
+        axes.set_xticks(dofs, report["sizes"], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     image = io.BytesIO()
-    figure.savefig(image, dpi=130)
+    figure.savefig(image, dpi=120)
     return image.getvalue()
