@@ -38,7 +38,7 @@ class Elements:
         if weights is not None:
             self.volumes *= weights
         g = np.swapaxes(np.linalg.inv(edges), 1, 2)  # rows g_1, g_2, g_3
-        self._gradients = _as_lanes(np.concatenate([-g.sum(axis=1, keepdims=True), g], axis=1))  # (4, 3, T)
+        self.gradients = _as_lanes(np.concatenate([-g.sum(axis=1, keepdims=True), g], axis=1))  # (4, 3, T)
         self._F, self._P = (np.empty((3, 3, len(x))) for _ in range(2))
         self._A, self._K = np.empty(81 * CHUNK), np.empty(9 * len(PAIRS) * CHUNK)
         self._build_pattern()
@@ -71,20 +71,20 @@ class Elements:
 
     def deformation_gradient(self, u: np.ndarray) -> np.ndarray:
         """F (T, 3, 3), a view of a buffer."""
-        _deformation_gradient(u, self.tetrahedra, self._gradients, self._F)
+        _deformation_gradient(u, self.tetrahedra, self.gradients, self._F)
         return _as_tensors(self._F)
 
     def force(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
         """Write the internal force [N] of displacements u to out (V, 3)."""
         material.stress(self.deformation_gradient(u), out=_as_tensors(self._P))
         out.fill(0.0)
-        _add_forces(self._P, self._gradients, self.volumes, self.tetrahedra, out)
+        _add_forces(self._P, self.gradients, self.volumes, self.tetrahedra, out)
 
     def generalized_forces(self, material: Material, u: np.ndarray, J: np.ndarray) -> np.ndarray:
         """J^T f_e of each element e, (r, T), for a Jacobian J (3 n_free, r) of the free displacements."""
         material.stress(self.deformation_gradient(u), out=_as_tensors(self._P))
         out = np.empty((J.shape[1], len(self.tetrahedra)))
-        _project_forces(self._P, self._gradients, self.volumes, self.tetrahedra, J, out)
+        _project_forces(self._P, self.gradients, self.volumes, self.tetrahedra, J, out)
         return out
 
     def stiffness(self, material: Material, u: np.ndarray, out: np.ndarray) -> None:
@@ -96,7 +96,7 @@ class Elements:
             A = self._A[: 81 * len(part)].reshape(3, 3, 3, 3, -1)
             K = self._K[: 9 * len(PAIRS) * len(part)].reshape(len(PAIRS), 9, -1)
             material.stiffness(part, out=_as_tensors(A))
-            _element_stiffness(A, self._gradients, self.volumes, start, K)
+            _element_stiffness(A, self.gradients, self.volumes, start, K)
             _add_blocks(K, self._slots, start, self._blocks)
         _write_data(self._blocks, self._first, self._stride, out)
 

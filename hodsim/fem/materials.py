@@ -50,7 +50,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class _Isotropic(Material):
+class Isotropic(Material):
     """An isotropic material of Young's modulus [Pa] > 0 and Poisson's ratio in (-1, 0.5); at small strain all of them are Hooke's."""
 
     youngs_modulus: float
@@ -70,8 +70,13 @@ class _Isotropic(Material):
         """Lame's first parameter [Pa]."""
         return self.youngs_modulus * self.poisson_ratio / ((1 + self.poisson_ratio) * (1 - 2 * self.poisson_ratio))
 
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """Those of its formula, [Pa] and pure numbers."""
+        return self.mu, self.lam
 
-class StVK(_Isotropic):
+
+class StVK(Isotropic):
     """St. Venant-Kirchhoff: Hooke's law in the Green strain. Weak in strong compression."""
 
     def density(self, F: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ class StVK(_Isotropic):
         return _by_kernel(kernels.stvk_stiffness, F, out, 4, self.mu, self.lam)
 
 
-class NeoHookean(_Isotropic):
+class NeoHookean(Isotropic):
     """Compressible neo-Hookean; an inverted element has infinite energy, and no stress: asked for it, InvertedElementError
     names the element."""
 
@@ -108,7 +113,7 @@ class NeoHookean(_Isotropic):
         return _by_kernel(kernels.neo_hookean_stiffness, F, out, 4, self.mu, self.lam)
 
 
-class StableNeoHookean(_Isotropic):
+class StableNeoHookean(Isotropic):
     """Neo-Hookean without a singularity: elements may invert and recover. Psi is shifted so that it vanishes at rest.
 
     mu and lam in its formula are 4/3 mu and lam + 5/6 mu of Lame's, which makes it Hooke's at small strain."""

@@ -1,8 +1,10 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
+from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
+from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.variational import variational_step
 
-__all__ = ["Cubature", "Elasticity", "ExactElasticity", "ReducedModel", "variational_step"]
+__all__ = ["CompiledStep", "Cubature", "CubicForce", "Elasticity", "ExactElasticity", "ReducedModel", "Rollout", "variational_step"]

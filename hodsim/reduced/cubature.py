@@ -24,7 +24,7 @@ import scipy.linalg
 from hodsim.checks import finite, inside, shape
 from hodsim.fem import FullModel
 from hodsim.fem.elements import Elements
-from hodsim.reduced.kernel import features_of
+from hodsim.reduced.features import features_of
 from hodsim.subspace import Subspace
 
 LARGEST_IN_MEMORY = 2**32  # bytes of G; a larger one lies in a temporary file, where the system keeps what fits in memory

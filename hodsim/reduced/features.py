@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hodsim.multicomplex import derivatives, hessian
+from hodsim.multicomplex import derivative, derivatives, hessian
+from hodsim.subspace import Subspace
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Features(Protocol):
 
     def motion(self, q: np.ndarray, v: np.ndarray) -> Motion: ...
 
+    def rate(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Dg v (m,)."""
+        ...
+
     def hessian(self, q: np.ndarray) -> np.ndarray:
         """D^2 g (m, r, r)."""
         ...
@@ -50,6 +55,9 @@ class LinearFeatures:
 
     def motion(self, q: np.ndarray, v: np.ndarray) -> Motion:
         return Motion(q, self._identity, self._zeros[0], self._zeros, self._zeros)
+
+    def rate(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return v
 
     def hessian(self, q: np.ndarray) -> np.ndarray:
         return self._hessian
@@ -78,6 +86,14 @@ class NetworkFeatures:
             third=z.part(0, 1, 2).numpy().T,
         )
 
+    def rate(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return derivative(self._trunk, torch.from_numpy(q), torch.from_numpy(v)).numpy()
+
     def hessian(self, q: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return hessian(self._trunk, torch.from_numpy(q)).numpy()
+
+
+def features_of(subspace: Subspace) -> Features:
+    return LinearFeatures(subspace.dim) if subspace.trunk is None else NetworkFeatures(subspace.trunk, subspace.dim)

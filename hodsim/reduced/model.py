@@ -24,8 +24,7 @@ from hodsim.dynamics import State
 from hodsim.fem import FullModel, Load
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
-from hodsim.reduced.features import Motion
-from hodsim.reduced.kernel import features_of
+from hodsim.reduced.features import Motion, features_of
 from hodsim.solve import Dense
 from hodsim.subspace import Model, Subspace
 
@@ -116,9 +115,9 @@ class ReducedModel:
 
     def velocity(self, state: State) -> np.ndarray:
         """u' = J v (d,) [m/s]."""
-        return self.subspace.basis @ (self.features.motion(state.q, state.v).jacobian @ state.v)
+        return self.subspace.basis @ self.features.rate(state.q, state.v)
 
     def energy(self, state: State) -> float:
         """Kinetic and elastic energy [J]."""
-        rate = self.features.motion(state.q, state.v).jacobian @ state.v
+        rate = self.features.rate(state.q, state.v)
         return 0.5 * float(rate @ self.mass @ rate) + self.elasticity.energy(self.features.value(state.q))

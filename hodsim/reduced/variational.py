@@ -32,7 +32,7 @@ def variational_step(
     inertia, damping = system.mass / dt**2, system.damping / dt
     now = features.value(state.q)
     if state.previous is None:  # a first step has a velocity instead of a past
-        predicted = now + dt * (features.motion(state.q, state.v).jacobian @ state.v)
+        predicted = now + dt * features.rate(state.q, state.v)
     else:
         predicted = 2 * now - features.value(state.previous.q)
 

@@ -1,40 +1,48 @@
-"""The compiled features against the multicomplex engine, and against a deep network's nested differentiation."""
+"""Trunks of every depth through the compiled step, against the multicomplex engine, and far outside what they were trained for."""
 
 import numpy as np
 import pytest
 import torch
 
-from hodsim.reduced.features import NetworkFeatures
-from hodsim.reduced.kernel import CompiledFeatures
+from cases import small_beam
+from hodsim.reduced import CompiledStep, ReducedModel, kernel
+from hodsim.subspace import Subspace, vibrations
 from hodsim.subspace.autoencoder import Trunk
 
 
 @pytest.fixture(params=[(1, (5,)), (6, (32, 32)), (3, (8, 16, 4)), (20, (24, 24))], ids=str)
-def trunk(request):
+def reduced(request):
     dim, hidden = request.param
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Trunk(dim, hidden).requires_grad_(False)
+        trunk = Trunk(dim, hidden).requires_grad_(False)
+    full = small_beam()
+    modes, _ = vibrations(full, dim)
+    basis = np.concatenate([modes, 1e-3 * np.random.default_rng(0).standard_normal((full.n_dofs, hidden[-1]))], axis=1)
+    return ReducedModel(full, Subspace("random", dim, np.zeros(full.n_dofs), basis, modes.T @ full.mass, trunk, None))
 
 
-@pytest.mark.parametrize("size", [0.0, 1.0, 30.0])
-def test_compiled_features_match_the_engine(trunk, size):
-    rng = np.random.default_rng(0)
-    q, v = size * rng.standard_normal((2, trunk.dim))
-    reference, compiled = NetworkFeatures(trunk, trunk.dim), CompiledFeatures(trunk)
-
-    def assert_equal(received, expected):
-        # a sum of up to 64 rounded products in another order
-        np.testing.assert_allclose(received, expected, rtol=1e-12, atol=1e-13 * max(1, np.abs(expected).max()))
-
-    assert_equal(compiled.value(q), reference.value(q))
-    assert_equal(compiled.hessian(q), reference.hessian(q))
-    for received, expected in zip(vars(compiled.motion(q, v)).values(), vars(reference.motion(q, v)).values(), strict=True):
-        assert_equal(received, expected)
+def evaluated(reduced, q, v0, a0, s1, s2):
+    r = reduced.subspace.dim
+    R, T = np.empty(r), np.empty((r, r))
+    plan = CompiledStep(reduced, form="euler-lagrange").plan(0.01)
+    kernel.evaluate(plan, kernel.Equation(kernel.EULER_LAGRANGE, s1, s2, v0, a0, np.zeros(len(plan.pull))), q, R, T)
+    return R, T
 
 
-def test_saturated_units_have_no_nan(trunk):
-    features = CompiledFeatures(trunk)
-    motion = features.motion(np.full(trunk.dim, 1e4), np.ones(trunk.dim))
-    assert all(np.isfinite(value).all() for value in vars(motion).values())
-    assert np.isfinite(features.hessian(np.full(trunk.dim, -1e4))).all()
+@pytest.mark.parametrize("size", [0.0, 0.3, 3.0])
+def test_residual_and_tangent_match_the_engine(reduced, size):
+    q, v, a = size * np.random.default_rng(1).standard_normal((3, reduced.subspace.dim))
+    force = np.zeros(reduced.subspace.width)
+    for received, expected in zip(
+        evaluated(reduced, q, v - 2 * q, a - 30 * q, 2.0, 30.0),
+        (reduced.residual(q, v, a, force), reduced.tangent_matrix(q, v, a, 2.0, 30.0, force)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(received, expected, atol=1e-12 * max(1e-6, np.abs(expected).max()))
+
+
+def test_saturated_units_have_no_nan(reduced):
+    for sign in (-1, 1):
+        R, T = evaluated(reduced, np.full(reduced.subspace.dim, sign * 1e4), *np.ones((2, reduced.subspace.dim)), 1.0, 1.0)
+        assert np.isfinite(R).all() and np.isfinite(T).all()

@@ -1,0 +1,220 @@
+"""Steps of a reduced model, compiled: the face of `kernel`.
+
+`CompiledStep(model)` takes the place of `dynamics.step` or `variational_step` in `simulate`, and rolls whole trajectories, one or many
+at once. It covers linear subspaces and hodsim's own network, the three materials, and each elasticity of this package; what it
+computes is what `ReducedModel` and `variational_step` compute, which stay as the reference and for everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from torch import nn
+
+from hodsim.checks import finite, positive, shape
+from hodsim.dynamics import Scheme, State, backward_euler
+from hodsim.fem.materials import Isotropic, NeoHookean, StableNeoHookean, StVK
+from hodsim.reduced import kernel
+from hodsim.reduced.cubature import Cubature
+from hodsim.reduced.cubic import CubicForce
+from hodsim.reduced.elasticity import ExactElasticity
+from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.strain import strain_operator
+from hodsim.solve import ConvergenceError
+from hodsim.subspace.autoencoder import Trunk
+
+FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
+LAWS = {StVK: kernel.STVK, NeoHookean: kernel.NEO_HOOKEAN, StableNeoHookean: kernel.STABLE_NEO_HOOKEAN}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A trajectory: q, v and a after each step (steps, r) and its Newton iterations (steps,), up to a failure, if there is one."""
+
+    q: np.ndarray
+    v: np.ndarray
+    a: np.ndarray
+    iterations: np.ndarray
+    failure: ConvergenceError | None
+
+
+class CompiledStep:
+    """A step of a reduced model in variational (backward Euler in displacements) or Euler-Lagrange form; an `Advance`.
+
+    Raises ValueError for a model that has no compiled form: a trunk of another kind, a material of one's own."""
+
+    def __init__(self, model: ReducedModel, *, form: str = "variational"):
+        if form not in FORMS:
+            raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+        self.form = FORMS[form]
+        self._constants = _constants(model)
+        self._mass, self._damping = model.mass, model.damping
+        self._plans: dict[float, kernel.Plan] = {}
+
+    def __call__(
+        self,
+        system: ReducedModel,
+        state: State,
+        dt: float,
+        *,
+        force: np.ndarray,
+        scheme: Scheme = backward_euler,
+        tolerance: float = 1e-5,
+        max_iterations: int = 25,
+        index: int = 0,
+    ) -> State:
+        """The state one time step dt [s] later under a force in feature space (m,). Raises ConvergenceError as `dynamics.step` does."""
+        run = self._roll(state, dt, force[None], scheme, tolerance, max_iterations, index)
+        if run.failure is not None:
+            raise run.failure
+        return State(state.time + dt, run.q[0], run.v[0], run.a[0], replace(state, previous=None), int(run.iterations[0]))
+
+    def rollout(
+        self,
+        state: State,
+        dt: float,
+        forces: np.ndarray,
+        *,
+        scheme: Scheme = backward_euler,
+        tolerance: float = 1e-5,
+        max_iterations: int = 25,
+    ) -> Rollout:
+        """The trajectory from a state under forces (steps, m) in feature space, each acting at the end of its step of dt [s].
+
+        A failure ends it, and is a value, not an exception."""
+        positive("dt", dt)
+        shape("forces", finite("forces", forces), (None, len(self._mass)))
+        return self._roll(state, dt, forces, scheme, tolerance, max_iterations, 1)
+
+    def rollouts(
+        self,
+        states: Sequence[State],
+        dt: float,
+        forces: np.ndarray,
+        *,
+        scheme: Scheme = backward_euler,
+        tolerance: float = 1e-5,
+        max_iterations: int = 25,
+    ) -> list[Rollout]:
+        """Independent trajectories, one a state, under forces (B, steps, m), or (steps, m) for all; on all of numba's threads."""
+        positive("dt", dt)
+        B, r, m = len(states), len(states[0].q), len(self._mass)
+        forces = np.broadcast_to(finite("forces", forces), (B, *np.shape(forces)[-2:]))
+        steps = shape("forces", forces, (B, None, m)).shape[1]
+        if len({state.previous is None for state in states}) > 1:
+            raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
+        states_out, iterations, norms = np.empty((B, steps, 3, r)), np.empty((B, steps), np.int64), np.empty((B, max_iterations + 1))
+        done, ended = np.empty((2, B), np.int64)
+        kernel.rollouts(
+            self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([_history(state) for state in states]),
+            states[0].previous is not None, np.ascontiguousarray(forces), tolerance, max_iterations,
+            states_out, iterations, norms, done, ended,
+        )  # fmt: skip
+        return [
+            _rolled(states[i], dt, states_out[i], iterations[i], norms[i], done[i], ended[i], max_iterations, 1) for i in range(B)
+        ]
+
+    def _roll(
+        self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
+    ) -> Rollout:
+        steps, r = len(forces), len(state.q)
+        states, iterations, norms = np.empty((steps, 3, r)), np.empty(steps, np.int64), np.empty(max_iterations + 1)
+        done, ended = kernel.rollout(
+            self.plan(dt), self.form, scheme_table(scheme, dt), dt, _history(state), state.previous is not None,
+            np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms,
+        )  # fmt: skip
+        return _rolled(state, dt, states, iterations, norms, done, ended, max_iterations, first)
+
+    def plan(self, dt: float) -> kernel.Plan:
+        """What the kernel reads. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
+        if dt not in self._plans:
+            mass, damping, constants = self._mass, self._damping, self._constants
+            matrix = mass if self.form == kernel.EULER_LAGRANGE else mass / dt**2 + damping / dt
+            sizes, directions = np.linalg.eigh(matrix)
+            kept = sizes > np.finfo(float).eps * sizes[-1]  # features that depend on one another linearly
+            root = np.sqrt(sizes[kept, None]) * directions[:, kept].T  # R (k, m)
+            pull = directions[:, kept].T / np.sqrt(sizes[kept, None])  # R^-T
+            self._plans[dt] = constants._replace(
+                strain=np.concatenate([constants.strain, root]),
+                pull=pull,
+                drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
+                momentum=pull @ mass / dt**2,
+            )
+        return self._plans[dt]
+
+
+def _constants(model: ReducedModel) -> kernel.Plan:
+    """The plan of a model, less its inertia. Raises ValueError for one that the kernel does not cover."""
+    full, subspace, elasticity = model.full, model.subspace, model.elasticity
+    trunk, material = subspace.trunk, full.material
+    if not (trunk is None or isinstance(trunk, Trunk)):
+        raise ValueError(f"a trunk of type {type(trunk).__name__} has no compiled step; expected hodsim's own Trunk, or a linear subspace")
+    if not isinstance(material, Isotropic) or type(material) not in LAWS:
+        raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in LAWS)}")
+    widths, network = [subspace.dim], [np.empty(0)]
+    for layer in () if trunk is None else trunk.h:
+        if isinstance(layer, nn.Linear):
+            widths.append(layer.out_features)
+            network += [layer.weight.detach().numpy().ravel(), layer.bias.detach().numpy()]
+    law, cubic = LAWS[type(material)], np.empty((0, 0))
+    if isinstance(elasticity, Cubature):
+        chosen, weights = elasticity.chosen, elasticity.weights
+    elif isinstance(elasticity, ExactElasticity):
+        chosen, weights = np.arange(len(full.elements.volumes)), np.ones(len(full.elements.volumes))
+    elif isinstance(elasticity, CubicForce):
+        chosen, weights, law, cubic = np.arange(0), np.empty(0), kernel.CUBIC, elasticity.matrix
+    else:
+        raise ValueError(f"an elasticity of type {type(elasticity).__name__} has no compiled step")
+    strain, rest = strain_operator(full, subspace, chosen)
+    nothing = np.empty((0, subspace.width))
+    return kernel.Plan(
+        widths=np.array(widths),
+        network=np.concatenate(network),
+        law=law,
+        constants=np.array([*material.constants, 0.0][:3]),
+        strain=strain,
+        rest=rest,
+        volumes=weights * full.elements.volumes[chosen],
+        cubic=cubic,
+        pull=nothing,
+        drag=nothing,
+        momentum=nothing,
+        rounding=model.rounding_force,
+    )
+
+
+@lru_cache(maxsize=64)
+def scheme_table(scheme: Scheme, dt: float) -> np.ndarray:
+    """A scheme as numbers: [0] without, [1] with a previous state; there row 0 has v0's coefficients of q, v, a, previous q and v, and s1;
+    row 1 those of a0, and s2. A scheme is linear in these, so its values at the unit vectors say everything."""
+    q, v, a, previous_q, previous_v = np.eye(5)
+    table = np.empty((2, 2, 6))
+    for started, previous in enumerate((None, State(0.0, previous_q, previous_v, np.zeros(5)))):
+        rates = scheme(State(0.0, q, v, a, previous), dt)
+        table[started] = np.stack([np.append(rates.v0, rates.s1), np.append(rates.a0, rates.s2)])
+    return table
+
+
+def _history(state: State) -> np.ndarray:
+    before = state.previous or state
+    return np.stack([state.q, state.v, state.a, before.q, before.v])
+
+
+def _rolled(
+    start: State, dt: float, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, done: int, ended: int, most: int, first: int
+) -> Rollout:
+    """What the kernel wrote, as a Rollout."""
+    failure = None
+    if done < len(states):
+        reason = {
+            kernel.NOT_FINITE: "the residual of the first guess is not finite",
+            kernel.TOO_MANY: f"{most} Newton iterations did not reach the tolerance",
+            kernel.NO_DECREASE: "the line search found no decrease",
+        }[ended]
+        history = tuple(norms[: 1 + iterations[done]])
+        failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
+    q, v, a = states[:done].transpose(1, 0, 2)
+    return Rollout(q, v, a, iterations[:done], failure)

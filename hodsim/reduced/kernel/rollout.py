@@ -1,0 +1,110 @@
+"""Whole trajectories: the entry points of the kernel, cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numba import njit, prange
+
+from hodsim.fem import kernels
+from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
+from hodsim.reduced.kernel.network import propagate, seed
+from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
+from hodsim.reduced.kernel.plan import OPTIONS, compiled, workspace
+
+
+@compiled
+def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+    """Step through forces (steps, m) from history (5, r), rows q, v, a, and q, v a step earlier (if started), and keep that up to date.
+
+    rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
+    states (steps, 3, r), rows q, v, a, the Newton iterations (steps,) and the norms of the last step's residuals. Returns how many steps
+    were done and how the last one ended."""
+    steps, m = forces.shape
+    r, k = history.shape[1], len(plan.pull)
+    work = workspace(plan)
+    q, v0, a0, c, term = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k)
+    now, before, predicted = np.zeros(m), np.zeros(m), np.empty(m)
+    damped = len(plan.drag) > 0
+    seed(plan, work, 0, 1.0)
+    if form == VARIATIONAL:
+        for past in range(2):  # g a step earlier, then now
+            work.features[0, :r, 0] = history[3 - 3 * past]
+            propagate(plan, work, 1)
+            before[:] = now
+            now[:] = work.features[0, :, 0]
+        if not started:  # a first step has a velocity instead of a past
+            before[:] = now
+            for i in range(r):
+                before -= dt * history[1, i] * work.features[0, :, 1 + i]
+    for step in range(steps):
+        table = rates[1 if started else 0]
+        v0[:], a0[:] = 0.0, 0.0
+        for i in range(5):
+            v0 += table[0, i] * history[i]
+            a0 += table[1, i] * history[i]
+        np.dot(plan.pull, forces[step], c)
+        if form == VARIATIONAL:
+            predicted[:] = 2 * now - before
+            np.dot(plan.momentum, predicted, term)
+            c += term
+            if damped:
+                predicted[:] = now / dt
+                np.dot(plan.drag, predicted, term)
+                c += term
+        else:
+            seed(plan, work, 1, table[0, 5])
+            seed(plan, work, 2, table[1, 5])
+        equation = Equation(form, table[0, 5], table[1, 5], v0, a0, c)
+        q[:] = history[0] + dt * history[1]
+        ended, iterations[step] = newton(plan, work, equation, q, tolerance, max_iterations, norms)
+        if ended > ROUNDING:
+            return step, ended
+        history[3:] = history[:2]
+        history[0] = q
+        history[1], history[2] = table[0, 5] * q + v0, table[1, 5] * q + a0
+        states[step] = history[:3]
+        started = True
+        before[:] = now
+        now[:] = work.features[0, :, 0]
+    return steps, CONVERGED
+
+
+def entries(sources):
+    """The functions that Python calls. numba's disk cache looks for changes in this file alone; closing over a digest of all the sources
+    that are compiled into them makes it look at those, too."""
+
+    @njit(cache=True, **OPTIONS)
+    def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+        _ = sources
+        return roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms)
+
+    @njit(cache=True, parallel=True, **OPTIONS)
+    def rollouts(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, done, ended):
+        _ = sources
+        for i in prange(len(history)):
+            done[i], ended[i] = roll(
+                plan, form, rates, dt, history[i], started, forces[i], tolerance, max_iterations, states[i], iterations[i], norms[i]
+            )
+
+    @njit(cache=True, **OPTIONS)
+    def evaluate(plan, equation, q, R, T):
+        _ = sources
+        work = workspace(plan)
+        seed(plan, work, 0, 1.0)
+        seed(plan, work, 1, equation.s1)
+        seed(plan, work, 2, equation.s2)
+        residual(plan, work, equation, q, R)
+        tangent(plan, work, equation, T)
+
+    return rollout, rollouts, evaluate
+
+
+def digest() -> str:
+    files = [kernels.__file__, *sorted(str(file) for file in Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+
+rollout, rollouts, evaluate = entries(digest())
