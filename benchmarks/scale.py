@@ -24,10 +24,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from hodsim.benchmarks.memory import peak, reset_peak
-from hodsim.dynamics import Advance, simulate
+from hodsim.dynamics import Advance, simulate, step
 from hodsim.fem import FullModel, Load, StVK
 from hodsim.mesh import TetMesh
-from hodsim.reduced import Cubature, ReducedModel, variational_step
+from hodsim.reduced import CompiledStep, Cubature, ReducedModel, variational_step
 from hodsim.report.machine import environment
 from hodsim.snapshots import bending_loads
 from hodsim.storage import write_atomically
@@ -40,7 +40,11 @@ POSES, POSE_DT, POSE_TOLERANCE = 10, 0.05, 1e-3
 POSE_AMPLITUDES, POSE_RHYTHMS = np.array([0.2, 0.2, 0.2, 0.02]), np.array([3.0, 7.0, 17.0, 29.0])  # [1/s]
 DIM, COORDINATES, HIDDEN, ELEMENTS = 6, 8, (32, 32), 30
 REDUCED_STEPS = 300
-FORMS: dict[str, Advance | None] = {"Euler-Lagrange": None, "variational": variational_step}  # None: `dynamics.step`
+FORMS: dict[str, Callable[[ReducedModel], Advance]] = {  # how a reduced model is advanced
+    "Euler-Lagrange": lambda model: step,
+    "variational": lambda model: variational_step,
+    "compiled": CompiledStep,  # of the variational form
+}
 
 
 class Stages:
@@ -111,8 +115,8 @@ def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
         with stages.stage(f"reduced model, {subspace.name}"):
             reduced = ReducedModel(full, subspace, elasticity=cubature)
         for form, advance in FORMS.items():
-            name = f"reduced step, {subspace.name}, {form}"
-            found["iterations"][name] = _step_times(reduced, reduced.generalized_force(force), stages, name, REDUCED_STEPS, advance)
+            name, load = f"reduced step, {subspace.name}, {form}", reduced.generalized_force(force)
+            found["iterations"][name] = _step_times(reduced, load, stages, name, REDUCED_STEPS, advance=advance(reduced))
         found[f"elements, {subspace.name}"] = len(cubature.chosen)
     _measure_decoding(full, curved, stages)
     return {**found, "stages": stages.rows}
@@ -125,7 +129,7 @@ def _poses(full: FullModel, shapes: np.ndarray) -> np.ndarray:
     return np.array([state.q for state in states], np.float32)
 
 
-def _step_times(system, force: np.ndarray, stages: Stages, name: str, steps: int, advance: Advance | None = None) -> float:
+def _step_times(system, force: np.ndarray, stages: Stages, name: str, steps: int, *, advance: Advance = step) -> float:
     """Time steps one by one, from rest: the median time of a Newton iteration times the mean number of iterations, which it returns."""
     reset_peak()
     times, iterations, start = [], [], time.perf_counter()
@@ -202,7 +206,7 @@ def _cell(row: dict[str, float | None]) -> str:
 
 OFFLINE = ("mesh", "full model", "load shapes", f"{POSES} poses", "PCA", "cubature, network", "reduced model, network")
 ONLINE = ("full step", "tangent", "force", "reduced step, network, Euler-Lagrange", "reduced step, network, variational",
-          "reduced step, PCA 6, Euler-Lagrange", "decode whole, float64", "decode surface, float32")
+          "reduced step, network, compiled", "decode whole, float64", "decode surface, float32")
 
 
 def _figure(report: dict) -> bytes:
