@@ -14,7 +14,7 @@ from hodsim import dynamics
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
 from hodsim.mesh import TetMesh
-from hodsim.reduced import ReducedModel, variational_step
+from hodsim.reduced import CompiledStep, ReducedModel
 from hodsim.report import Body, Scene, animation, picture
 from hodsim.snapshots import bending_loads
 from hodsim.storage import write_atomically
@@ -51,12 +51,12 @@ def simulate(
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
     interval: float = loaded.notes["dt"] if dt is None else dt
     run = partial(_run, dt=interval, steps=steps)
-    advance = partial(dynamics.step, scheme=SCHEMES.get(scheme, dynamics.backward_euler))
+    integrator = SCHEMES.get(scheme, dynamics.backward_euler)
     motions = {}
     if compare:
-        motions["full model"] = [state.q for state in run(full, force, "full model", advance=advance)]
-    chosen = variational_step if scheme == VARIATIONAL else advance
-    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name, advance=chosen)
+        motions["full model"] = [state.q for state in run(full, force, "full model", advance=partial(dynamics.step, scheme=integrator))]
+    advance = partial(CompiledStep(reduced, form="variational" if scheme == VARIATIONAL else "euler-lagrange"), scheme=integrator)
+    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name, advance=advance)
     motions[loaded.subspace.name] = [reduced.displacement(state) for state in states]
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")

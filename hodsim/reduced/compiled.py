@@ -7,7 +7,9 @@ computes is what `ReducedModel` and `variational_step` compute, which stay as th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -52,7 +54,15 @@ class CompiledStep:
         self.form = FORMS[form]
         self._constants = _constants(model)
         self._mass, self._damping = model.mass, model.damping
+        self._springs: tuple[np.ndarray, np.ndarray] | None = None
         self._plans: dict[float, kernel.Plan] = {}
+
+    def pulled(self, rows: np.ndarray, rest: np.ndarray, targets: np.ndarray, stiffness: float) -> CompiledStep:
+        """This step with springs of a stiffness [N/m] on points x = rest + rows g (s,), rows (s, m), that pull them to targets (s,)."""
+        other = copy(self)
+        root = math.sqrt(stiffness)
+        other._springs = root * rows, root * (targets - rest)
+        return other
 
     def __call__(
         self,
@@ -129,7 +139,7 @@ class CompiledStep:
         return _rolled(state, dt, states, iterations, norms, done, ended, max_iterations, first)
 
     def plan(self, dt: float) -> kernel.Plan:
-        """What the kernel reads. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
+        """What the kernel reads for steps of dt [s]. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
         if dt not in self._plans:
             mass, damping, constants = self._mass, self._damping, self._constants
             matrix = mass if self.form == kernel.EULER_LAGRANGE else mass / dt**2 + damping / dt
@@ -143,7 +153,11 @@ class CompiledStep:
                 drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
                 momentum=pull @ mass / dt**2,
             )
-        return self._plans[dt]
+        plan = self._plans[dt]
+        if self._springs is None:
+            return plan
+        rows, tethers = self._springs
+        return plan._replace(strain=np.concatenate([plan.strain, rows]), tethers=tethers)
 
 
 def _constants(model: ReducedModel) -> kernel.Plan:
@@ -182,6 +196,7 @@ def _constants(model: ReducedModel) -> kernel.Plan:
         pull=nothing,
         drag=nothing,
         momentum=nothing,
+        tethers=np.empty(0),
         rounding=model.rounding_force,
     )
 

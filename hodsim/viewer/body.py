@@ -15,9 +15,9 @@ from scipy.sparse import csr_matrix, identity
 
 from hodsim.dynamics import State, step
 from hodsim.fem import FullModel
-from hodsim.reduced import ReducedModel, variational_step
+from hodsim.reduced import CompiledStep, ReducedModel
 from hodsim.viewer.recording import SCHEMES, VARIATIONAL
-from hodsim.viewer.springs import Springs, sprung
+from hodsim.viewer.springs import Springs, SprungFullModel
 
 
 class Body:
@@ -39,6 +39,8 @@ class Body:
         self._rest = self.full.mesh.vertices[self.vertices] + (seen @ self._origin).reshape(-1, 3)
         self._seen = seen @ self._basis
         self.milliseconds: deque[float] = deque(maxlen=100)  # of the last steps
+        if isinstance(model, ReducedModel):
+            self._variational, self._euler_lagrange = CompiledStep(model), CompiledStep(model, form="euler-lagrange")
         self.reset()
 
     def reset(self) -> None:
@@ -60,13 +62,18 @@ class Body:
 
         Raises ConvergenceError as `dynamics.step` does."""
         started = time.perf_counter()
-        model, force = self.model, self.force(loads)
+        force = self.force(loads)
+        springs = None
         if pulls:
             rows, rest = self.rows(list(pulls))
-            model = sprung(model, Springs(rows, rest, np.concatenate(list(pulls.values())), grip))
-        if scheme == VARIATIONAL and isinstance(model, ReducedModel):
-            state = variational_step(model, self.state, dt, force=force, index=index)
+            springs = Springs(rows, rest, np.concatenate(list(pulls.values())), grip)
+        if isinstance(self.model, ReducedModel):
+            advance = self._variational if scheme == VARIATIONAL else self._euler_lagrange
+            if springs is not None:
+                advance = advance.pulled(springs.rows, springs.rest, springs.targets, springs.stiffness)
+            state = advance(self.model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
         else:
+            model = self.model if springs is None else SprungFullModel(self.model, springs)
             state = step(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
         self.milliseconds.append(1e3 * (time.perf_counter() - started))
         return state

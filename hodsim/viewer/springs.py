@@ -4,7 +4,7 @@ A point is at x = x0 + B g(q), where g(q) = q for the full model. Springs of sti
 
     the energy  k/2 |x - t|^2,    the force  k B^T (t - x)  and the stiffness  k L^T L  with  L = dx/dq = B Dg.
 
-They are thus implicit, and a stiff one does not make a step unstable. A reduced model takes them into its elasticity. The full model's
+They are thus implicit, and a stiff one does not make a step unstable. A reduced step takes them as `CompiledStep.pulled`. The full model's
 tangent changes by rank three a spring, and is solved by Woodbury's formula with the factors at hand:
 
     (T + k L^T L)^-1 r = y - Z (I / k + L Z)^-1 L y,    y = T^-1 r,  Z = T^-1 L^T
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from hodsim.fem import FullModel
-from hodsim.reduced import Elasticity, ReducedModel
 from hodsim.solve import Factorisation
 
 
@@ -40,30 +39,6 @@ class Springs:
     def gradient(self, g: np.ndarray) -> np.ndarray:
         """Of the energy (m,): minus the force."""
         return self.stiffness * (self.rows.T @ self.stretch(g))
-
-
-def sprung(model: FullModel | ReducedModel, springs: Springs) -> SprungFullModel | ReducedModel:
-    """The model with springs on it; steps as the model does."""
-    if isinstance(model, ReducedModel):
-        return model.with_elasticity(SprungElasticity(model.elasticity, springs))
-    return SprungFullModel(model, springs)
-
-
-class SprungElasticity:
-    """An elastic potential (`reduced.Elasticity`) and springs."""
-
-    def __init__(self, own: Elasticity, springs: Springs):
-        self._own, self._springs = own, springs
-
-    def energy(self, g: np.ndarray) -> float:
-        return self._own.energy(g) + self._springs.energy(g)
-
-    def force(self, g: np.ndarray) -> np.ndarray:
-        return self._own.force(g) + self._springs.gradient(g)
-
-    def stiffness(self, g: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
-        lever = self._springs.rows @ jacobian
-        return self._own.stiffness(g, jacobian) + self._springs.stiffness * (lever.T @ lever)
 
 
 class SprungFullModel:

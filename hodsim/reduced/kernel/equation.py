@@ -4,7 +4,7 @@
     Euler-Lagrange   p = M g_a + C g_v - b + dV/dg       along v = s1 q + v0 and a = s2 q + a0 (HoD-Net, eq. 12)
 
 With A (or M) = R^T R inertia takes part as an element whose strain is R g and whose stress is R g - c (or R g_a + R^-T C g_v - c),
-c = R^-T b: the rows of R lie below those of D, and one product serves both.
+c = R^-T b: the rows of R lie below those of D, and one product serves both. So do those of springs, which pull points of the body to a place.
 """
 
 from __future__ import annotations
@@ -26,38 +26,45 @@ class Equation(NamedTuple):
     s2: float
     v0: np.ndarray  # (r,)
     a0: np.ndarray  # (r,)
-    c: np.ndarray  # (k,)
+    c: np.ndarray  # (k + s,), of inertia and of springs
 
 
 @compiled
 def residual(plan, work, equation, q, R):
     """R (r,). Leaves behind what `tangent` and `potential` read. The seeds of the derivatives are set already."""
-    r, features, n9 = len(q), work.features, 9 * len(plan.volumes)
-    variational = equation.form == VARIATIONAL
-    features[0, :r, 0] = q
-    if not variational:
-        features[1, :r, 0] = equation.s1 * q + equation.v0
-        features[2, :r, 0] = equation.s2 * q + equation.a0
+    r, features, strain, stress, dP = len(q), work.features, work.F, work.stress, work.dP
+    n9, k_rows, variational = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL
+    for i in range(r):
+        features[0, i, 0] = q[i]
+        if not variational:
+            features[1, i, 0] = equation.s1 * q[i] + equation.v0[i]
+            features[2, i, 0] = equation.s2 * q[i] + equation.a0[i]
     propagate(plan, work, 1 if variational else 3)
 
-    np.dot(plan.strain, features[0], work.F)
+    np.dot(plan.strain, features[0], strain)
     if plan.law != CUBIC:
         element_stress(plan, work)
-    if variational:
-        work.dP[n9:] = work.F[n9:]
-    else:
-        np.dot(plan.strain[n9:], features[2], work.dP[n9:])
+    if not variational:
+        np.dot(plan.strain[n9 : n9 + k_rows], features[2], dP[n9 : n9 + k_rows])
         if len(plan.drag):
             np.dot(plan.drag, features[1], work.drag)
-            work.dP[n9:] += work.drag
-    work.stress[n9:] = work.dP[n9:, 0] - equation.c
-    np.dot(work.F.T, work.stress, work.lanes)
-    R[:] = work.lanes[1 : 1 + r]
+    for i in range(len(equation.c)):
+        for k in range(strain.shape[1]):
+            if variational or i >= k_rows:
+                dP[n9 + i, k] = strain[n9 + i, k]
+            elif len(plan.drag):
+                dP[n9 + i, k] += work.drag[i, k]
+        stress[n9 + i] = dP[n9 + i, 0] - equation.c[i]
+    np.dot(strain.T, stress, work.lanes)
+    for k in range(r):
+        R[k] = work.lanes[1 + k]
     if plan.law == CUBIC:
-        work.value[:] = features[0, :, 0]
+        for i in range(len(work.value)):
+            work.value[i] = features[0, i, 0]
         cubic_force(plan, work, work.p)
         np.dot(features[0].T, work.p, work.lanes)
-        R += work.lanes[1 : 1 + r]
+        for k in range(r):
+            R[k] += work.lanes[1 + k]
 
 
 @compiled
@@ -80,7 +87,9 @@ def tangent(plan, work, equation, T):
         else:
             np.dot(plan.strain.T, work.stress, p)
         add_curvature(plan, work, p, square[0])
-    T[:] = square[0, 1 : 1 + r, 1 : 1 + r]
+    for i in range(r):
+        for k in range(r):
+            T[i, k] = square[0, 1 + i, 1 + k]
 
 
 @compiled

@@ -90,19 +90,16 @@ def add_curvature(plan, work, p, square):
     for l in range(layers - 1, -1, -1):
         n_in, n_out = widths[l], widths[l + 1]
         at -= n_out * (n_in + 1)
-        adjoint = work.adjoint[0, :n_out]
-        if l == layers - 1:
-            adjoint[:] = p[r:]
+        adjoint = work.adjoint[l, :n_out]
         for i in range(n_out):
-            A = work.before[l, 0, i]
+            if l == layers - 1:
+                adjoint[i] = p[r + i]
             t = adjoint[i] * work.slopes[l, 1, i]
             adjoint[i] *= work.slopes[l, 0, i]
             for k in range(1, 1 + r):
-                scale = t * A[k]
+                scale = t * work.before[l, 0, i, k]
                 for j in range(L):
-                    square[k, j] += scale * A[j]
+                    square[k, j] += scale * work.before[l, 0, i, j]
         if l > 0:
             weights = network[at : at + n_out * n_in].reshape(n_out, n_in)
-            below = work.adjoint[1, :n_in]
-            np.dot(weights.T, adjoint, below)
-            work.adjoint[0, :n_in] = below
+            np.dot(weights.T, adjoint, work.adjoint[l - 1, :n_in])

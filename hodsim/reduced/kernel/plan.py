@@ -24,13 +24,14 @@ class Plan(NamedTuple):
     network: np.ndarray  # weights and bias of each layer, one after the other
     law: int  # the material, or CUBIC
     constants: np.ndarray  # of the material (3,)
-    strain: np.ndarray  # D over R (9 n + k, m); row (3 i + j) n + e of D is for F_ij of element e
+    strain: np.ndarray  # D over R over springs (9 n + k + s, m); row (3 i + j) n + e of D is for F_ij of element e
     rest: np.ndarray  # F0 (9 n,)
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a CUBIC potential
     pull: np.ndarray  # R^-T (k, m)
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
     momentum: np.ndarray  # R^-T M / dt^2 (k, m)
+    tethers: np.ndarray  # where the springs' strains have no force (s,)
     rounding: float  # a residual below it is rounding
 
 
@@ -40,15 +41,15 @@ class Work(NamedTuple):
     before: np.ndarray  # each layer before its activation (layers, 3, w, L)
     after: np.ndarray  # and after it
     slopes: np.ndarray  # s' and s'' (layers, 2, w)
-    adjoint: np.ndarray  # (2, w)
+    adjoint: np.ndarray  # (layers, w)
     features: np.ndarray  # (3, m, L)
     value: np.ndarray  # of the features (m,)
     p: np.ndarray  # unbalanced force in feature space (m,)
-    F: np.ndarray  # (9 n + k, L)
-    dP: np.ndarray  # (9 n + k, L), weighted
+    F: np.ndarray  # (9 n + k + s, L)
+    dP: np.ndarray  # likewise, weighted
     drag: np.ndarray  # (k, L)
     deformation: np.ndarray  # values of F (9 n,)
-    stress: np.ndarray  # values of P (9 n + k,), weighted
+    stress: np.ndarray  # values of P (9 n + k + s,), weighted
     monomials: np.ndarray  # y and K y (2, N)
     slants: np.ndarray  # K dy/dg_i (m, N)
     hessian: np.ndarray  # of a CUBIC potential (m, m)
@@ -71,13 +72,13 @@ def workspace(plan):
         np.zeros((layers, 3, w, L)),
         np.zeros((layers, 3, w, L)),
         np.zeros((layers, 2, w)),
-        np.zeros((2, w)),
+        np.zeros((layers, w)),
         np.zeros((3, m, L)),
         np.zeros(m),
         np.zeros(m),
         np.zeros((rows, L)),
         np.zeros((rows, L)),
-        np.zeros((rows - 9 * n, L)),
+        np.zeros((len(plan.pull), L)),
         np.zeros(9 * n),
         np.zeros(rows),
         np.zeros((2, N)),

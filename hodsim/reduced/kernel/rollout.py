@@ -25,7 +25,9 @@ def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterati
     steps, m = forces.shape
     r, k = history.shape[1], len(plan.pull)
     work = workspace(plan)
-    q, v0, a0, c, term = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k)
+    q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
+    inertial = c[:k]
+    c[k:] = plan.tethers
     now, before, predicted = np.zeros(m), np.zeros(m), np.empty(m)
     damped = len(plan.drag) > 0
     seed(plan, work, 0, 1.0)
@@ -45,15 +47,15 @@ def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterati
         for i in range(5):
             v0 += table[0, i] * history[i]
             a0 += table[1, i] * history[i]
-        np.dot(plan.pull, forces[step], c)
+        np.dot(plan.pull, forces[step], inertial)
         if form == VARIATIONAL:
             predicted[:] = 2 * now - before
             np.dot(plan.momentum, predicted, term)
-            c += term
+            inertial += term
             if damped:
                 predicted[:] = now / dt
                 np.dot(plan.drag, predicted, term)
-                c += term
+                inertial += term
         else:
             seed(plan, work, 1, table[0, 5])
             seed(plan, work, 2, table[1, 5])
