@@ -10,7 +10,7 @@ import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives",)
+BENCHMARKS = ("derivatives", "scale")
 
 
 def bench(

@@ -26,6 +26,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.multicomplex import derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
 from hodsim.storage import write_atomically
 
@@ -309,18 +310,11 @@ def _measure(f: Callable, seconds: float) -> tuple[dict, Any]:
 
 def _peak_memory(f: Callable) -> float | None:
     """Growth of the process's peak resident memory during a call [MiB] (Linux only)."""
-    def peak() -> int:
-        return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-
-    try:
-        switch = os.open("/proc/self/clear_refs", os.O_WRONLY)
-        os.write(switch, b"5")  # sets the peak back to the present
-        os.close(switch)
-        before = peak()
-        f()
-        return (peak() - before) / 1024
-    except (OSError, StopIteration):
-        return None
+    reset_peak()
+    before = peak()
+    f()
+    after = peak()
+    return None if before is None or after is None else after - before
 
 
 # -- Fig. 1 ------------------------------------------------------------------------------------------------------------------

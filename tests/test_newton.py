@@ -1,9 +1,11 @@
 """Newton's method and the dense solve, against equations with known roots."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from hodsim.solve import Dense, newton
+from hodsim.solve import ConvergenceError, Dense, newton
 
 
 def solve(residual, jacobian, x, **options):
@@ -139,3 +141,9 @@ def test_a_singular_tangent_where_the_residual_has_no_slope_is_a_failure_that_sa
     result = solve(lambda x: np.array([x[0], 1.0]), lambda x: np.diag([1.0, 0.0]), [0.0, 0.0])  # the second equation has no solution
     assert not result.converged
     assert "singular" in result.reason
+
+
+def test_a_convergence_error_reaches_another_process_whole():
+    error = ConvergenceError(reason="no decrease", step=7, time=0.07, dt=0.01, history=(1.0, 0.5))
+    arrived = pickle.loads(pickle.dumps(error))
+    assert str(arrived) == str(error) and vars(arrived) == vars(error)

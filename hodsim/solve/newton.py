@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +48,9 @@ class ConvergenceError(RuntimeError):
             f"step {step} at time {time:.6g} s with dt = {dt:.3g} s did not converge: {reason}; residual norms {norms}. "
             "Try a smaller dt or a smaller load"
         )
+
+    def __reduce__(self):  # an exception is rebuilt from its message alone, unless told otherwise: its process would die of that
+        return partial(ConvergenceError, **vars(self)), ()
 
 
 @dataclass(frozen=True)
