@@ -37,12 +37,13 @@ from hodsim.report import Contender, evaluate, summary
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError, Dense
 from hodsim.storage import write_atomically
-from hodsim.subspace import Model, Subspace, pca
+from hodsim.subspace import Model, pca
 from hodsim.trainers.autoencoder import Training, train_autoencoder
 
 DT, STEPS = 0.01, 200
 CUBATURE_POSES = 400
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+TANGENTS = ("exact", "without D3", "without D2 and D3")
 ABSENT = ("simkit", "neural-physics-subspaces")
 
 
@@ -214,7 +215,7 @@ def regimes(model: Model, quick: bool) -> list[dict[str, Any]]:
         reduced = ReducedModel(full, model.subspace, elasticity=Cubature(full, model.subspace, *model.cubature))
         # the load of the model that was trained: a softer body goes farther
         load = model.subspace.basis.T @ (bending_loads(model.full)["tip"] @ [0.0, 0.6, 0.8])
-        systems = {"exact": reduced, "without D3": Truncated(reduced, second=True), "without D2 and D3": Truncated(reduced, second=False)}
+        systems = dict(zip(TANGENTS, (reduced, Truncated(reduced, second=True), Truncated(reduced, second=False)), strict=True))
         for amplitude in amplitudes:
             for dt in intervals:
                 row: dict[str, Any] = {"youngs_modulus": modulus, "amplitude": amplitude, "dt": dt}
@@ -231,3 +232,69 @@ def completed(start: Callable[..., Any], steps: int) -> dict[str, float]:
     except ConvergenceError as error:
         return {"newton_iterations": float("nan"), "steps": error.step - 1, "of": steps}
     return {"newton_iterations": float(np.mean([state.iterations for state in states])), "steps": len(states), "of": steps}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    full, time_of, batch = report["full"], report["kernel"], report["batches"]
+    lines = [
+        "# Reduced simulation of the beam",
+        "",
+        f"{report['dofs']} degrees of freedom, {len(report['cases'])} held-out cases of {report['steps']} steps of {report['dt']} s, one thread; "
+        f"every step to a relative residual of {report['tolerance']:g}." + (" **Rough figures: --quick.**" if report["quick"] else ""),
+        f"The full model takes {full['ms_per_step']['p50']:.2f} ms and {full['newton_iterations']:.2f} Newton iterations a step. "
+        f"Not measured, for want of a package: {', '.join(report['absent'])}.",
+        "",
+        "| model | elasticity | tip error, mean | median | worst | us a step | Newton iterations | failed steps | speed-up |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model in report["models"]:
+        tip = model["tip_error"]
+        lines.append(
+            f"| {model['name']} | {model['elasticity']} | {100 * tip['mean']:.2f} % | {100 * tip['median']:.2f} % | {100 * tip['max']:.2f} % "
+            f"| {1e3 * model['ms_per_step']['p50']:.1f} | {model['newton_iterations']:.2f} | {model['failed_steps']} | {model['speedup']:.1f} |"
+        )
+    lines += [
+        "",
+        f"A step of the network takes {time_of['us_per_step']:.1f} us, {time_of['times_its_multiply_adds_at_peak']:.1f} times what its own "
+        f"{time_of['multiply_adds_per_step'] / 1e3:.0f} thousand multiply-adds take at the "
+        f"{time_of['peak_multiply_adds_per_s'] / 1e9:.0f} G/s of a matrix product of order 256.",
+        "",
+        "| rollouts at once | " + " | ".join(f"steps/s, {key.rsplit('_', 1)[1]} thread(s)" for key in batch[0] if key != "B") + " |",
+        "|---|" + "---|" * (len(batch[0]) - 1),
+        *(f"| {row['B']} | " + " | ".join(f"{value:,.0f}" for key, value in row.items() if key != "B") + " |" for row in batch),
+        "",
+        "Newton iterations a step of the Euler-Lagrange form by what the tangent contains, and steps done where one failed:",
+        "",
+        "| E [Pa] | amplitude | dt [s] | " + " | ".join(TANGENTS) + " |",
+        "|---|---|---|" + "---|" * len(TANGENTS),
+    ]
+    for row in report["regimes"]:
+        cells = [f"{row[name]['newton_iterations']:.2f}" if row[name]["steps"] == row[name]["of"] else f"failed after {row[name]['steps']}"
+                 for name in TANGENTS]  # fmt: skip
+        lines.append(f"| {row['youngs_modulus']:g} | {row['amplitude']:g} | {row['dt']:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(report: dict[str, Any]) -> bytes:
+    """Error against cost of every model, and the error by which the elements were chosen."""
+    drawing = Figure((11, 4.2), layout="constrained")
+    cost, elements = drawing.subplots(1, 2)
+    for model in report["models"]:
+        network = model["name"].startswith("HoD")
+        x, y = 1e3 * model["ms_per_step"]["p50"], 100 * model["tip_error"]["mean"]
+        cost.loglog(x, y, "o" if network else "s", color="#0072b2" if network else "#d55e00")
+        cost.annotate(model["name"], (x, y), (5, 4), textcoords="offset points", fontsize=8)
+    cost.axvline(1e3 * report["full"]["ms_per_step"]["p50"], color="#5c626b", linestyle="--")
+    cost.set(xlabel="a step [us]; dashed: the full model", ylabel="mean tip error [%]")
+    cost.margins(0.2)
+    *some, everything = report["cubature"]
+    sizes = [sampling["elements"] for sampling in some]
+    elements.loglog(sizes, [100 * sampling["error"] for sampling in some], "o-", color="#0072b2", label="validation rollouts")
+    elements.loglog(sizes, [100 * sampling["validation_fit"] for sampling in some], "s--", color="#d55e00", label="fit on validation poses")
+    elements.axhline(100 * everything["error"], color="#0072b2", linestyle=":", label=f"all {everything['elements']} elements")
+    elements.set(xlabel="elements", ylabel="error [%]")
+    elements.legend(frameon=False)
+    image = io.BytesIO()
+    drawing.savefig(image, dpi=130)
+    return image.getvalue()
