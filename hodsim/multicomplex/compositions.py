@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hodsim.multicomplex.functions import power, reciprocals
 from hodsim.multicomplex.number import Multicomplex, one_real_part
 from hodsim.multicomplex.rules import rule
 
@@ -174,7 +175,13 @@ def std(input, dim=None, unbiased=True, keepdim=False, correction=None):
 def norm(input, p=2, dim=None, keepdim=False):
     if p not in (2, 2.0, "fro"):
         raise NotImplementedError(f"norm with p={p}; expected 2")
-    return torch.sqrt((input * input).sum(dim, keepdim))
+    return (input * input).sum(dim, keepdim).compose(_root)
+
+
+def _root(x: Tensor, order: int) -> list[Tensor]:
+    """sqrt, with zero for its derivatives at 0: the subgradient that torch takes for a norm."""
+    away = x > 0
+    return [x.sqrt(), *(torch.where(away, d, 0.0) for d in power(torch.where(away, x, 1.0), order, 0.5)[1:])]
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------------
@@ -308,8 +315,16 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 
 @rule(F.binary_cross_entropy)
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
-    losses = -(torch.log(input) * target + torch.log(1 - input) * (1 - target))
+    """torch's bounds where a probability is 0 or 1: log at least -100, 1 / p at most 1e12."""
+    losses = -(_bounded_log(input) * target + _bounded_log(1 - input) * (1 - target))
     return _reduced(losses if weight is None else losses * weight, _settled(size_average, reduce, reduction))
+
+
+def _bounded_log(p):
+    def tower(x: Tensor, order: int) -> list[Tensor]:
+        return [x.log().clamp(min=-100), *reciprocals(x.clamp(min=1e-12), order)]
+
+    return p.compose(tower) if isinstance(p, Multicomplex) else tower(p, 0)[0]
 
 
 @rule(F.poisson_nll_loss)

@@ -18,17 +18,16 @@ from torch import Tensor
 from hodsim.multicomplex.hessian import hessian_by_steps, output_axes
 from hodsim.multicomplex.layout import Axes
 from hodsim.multicomplex.number import Multicomplex
-from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, seed
+from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, pass_through, seed
 from hodsim.multicomplex.reverse import Step, pull_back
 
 
 def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, h: float = 0.0) -> Tensor:
     """The gradient by x of w . D^k f(x)[a_1, .., a_k], (*lanes, *B, N), for w (M,) or (*L, *B, M); k = 0 is backpropagation.
 
-    Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs."""
+    Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs. Directions may perturb parameters of f."""
     tape: list[Step] = []
-    z = seed(x, directions, h=h, tape=tape)
-    out = call(f, z)
+    z, out = pass_through(f, x, directions, h=h, tape=tape)
     w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
     adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))

@@ -249,6 +249,8 @@ def gaussians(x: Tensor, count: int, *, scale: float = 1.0, height: float = 1 / 
     if count == 0:
         return []
     bump = height * torch.exp(-0.5 * x * x)
+    if count > 2:                                                    # beyond 40 the bump is zero, and He_k must not overflow
+        x = x.clamp(-40.0, 40.0)
     tower, he, before = [bump], None, None
     for k in range(1, count):
         following = x if he is None else x * he - (k - 1) * (1.0 if before is None else before)

@@ -110,14 +110,14 @@ class Multicomplex:
         result = z.like(compose(z.layout, z.rows, z.degree, tower), z.layout.order if z.degree else 0)
         return result if z.tape is None else z.note(result, pull_function(tower), op=tower)
 
-    def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Multicomplex:
-        """op(Z, W) for a bilinear op that broadcasts leading axes; both must have equally many dimensions."""
+    def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul, pull: Callable | None = None) -> Multicomplex:
+        """op(Z, W) for a bilinear op that broadcasts leading axes. pull: (adjoint, Z, W) -> adjoints of both, for an op of one's own."""
         z, w = self.stored(), other.stored()
         _same_layout(z, w)
         left = z.blocks()
         rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
         result = Multicomplex(rows, z.layout, degree, tape=_tape(z, w))
-        return z.note(result, pull_product(op), w, op=op)
+        return z.note(result, pull or pull_product(op), w, op=op)
 
     def shift(self, value) -> Multicomplex:
         """Z + c: a constant touches the real part only."""
