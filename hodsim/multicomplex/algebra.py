@@ -169,10 +169,10 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     blocks = blocks_of(layout, rows, degree)
     extra = 2 * ceil(log(torch.finfo(rows.dtype).eps) / (2 * log(layout.h)))
     series = layout.order + extra
-    known = tower(blocks[0], series)
-    derivatives = [*known, *[torch.zeros_like(blocks[0])] * (series + 1 - len(known))]
-    increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     count = layout.sizes[0]
+    known = tower(rows[:count], series)
+    derivatives = [*known, *[torch.zeros_like(rows[:count])] * (series + 1 - len(known))]
+    increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     result, reached = derivatives[series], 0
     for j in range(series - 1, -1, -1):                              # f_j + D (f_(j+1) + D (..) / (j + 2)) / (j + 1)
         result, reached = bilinear(layout, torch.mul, blocks_of(layout, result, reached), increment, reached, degree)

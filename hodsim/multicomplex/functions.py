@@ -302,7 +302,7 @@ def mish(x: Tensor, order: int) -> list[Tensor]:
 @elementwise
 def tanhshrink(x: Tensor, order: int) -> list[Tensor]:
     y, *rest = tanh_tower(x, order)
-    return [x - y, *(1 - d if k == 0 else -d for k, d in enumerate(rest))]
+    return [x - y, *(y * y if k == 0 else -d for k, d in enumerate(rest))]     # 1 - tanh' = tanh^2
 
 
 @rule(F.softsign)

@@ -261,7 +261,8 @@ def test_bounded_losses_and_norms_at_zero_are_finite_as_in_torch():
     p, target = torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=True), torch.tensor([1.0, 0.0], dtype=torch.float64)
     loss = F.binary_cross_entropy(p, target)
     z = derivatives(lambda t: F.binary_cross_entropy(t, target), p.detach(), torch.ones_like(target) * target)
-    torch.testing.assert_close((z.part(), z.part(0)), (loss, torch.autograd.grad(loss, p)[0] @ target), rtol=2**-24, atol=0)   # torch's 1e-12 is a float32
+    expected = loss, torch.autograd.grad(loss, p)[0] @ target
+    torch.testing.assert_close((z.part(), z.part(0)), expected, rtol=2**-24, atol=0)   # torch's 1e-12 is a float32
     zero = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(torch.norm(zero), zero)
     assert derivatives(torch.norm, zero.detach(), torch.ones(3, dtype=torch.float64)).part(0) == slope.sum() == 0

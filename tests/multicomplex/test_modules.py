@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from multicomplex_oracles import central, gradient
+from multicomplex_oracles import DEVICES, central, gradient
 from torch import nn
 
 from hodsim.multicomplex import derivative, derivatives, left_contraction
@@ -64,14 +64,14 @@ def function(made: nn.Module):
     return f
 
 
-def hold_against_torch(f, shape):
+def hold_against_torch(f, shape, device="cpu"):
     """Value, D f[a] and w . D^2 f[a, .] against central differences of torch's values and gradients; D^2 f[a, a] against w . D^2 f[a, .]."""
-    x, a = random(*shape, seed=1), random(*shape, seed=2)
+    x, a = random(*shape, seed=1).to(device), random(*shape, seed=2).to(device)
     z = derivatives(f, x, a, a)
     torch.testing.assert_close(z.part(), f(x), rtol=1e-13, atol=1e-13)
     with torch.no_grad():
         first = central(f, x, a)
-    w = random(*z.shape, seed=3)
+    w = random(*z.shape, seed=3).to(device)
     second = central(lambda t: gradient(f, t, w), x, a)
     torch.testing.assert_close(z.part(0), first, rtol=1e-7, atol=1e-8 * (1 + first.abs().max().item()))
     found = left_contraction(f, x, w, a)
@@ -79,9 +79,10 @@ def hold_against_torch(f, shape):
     torch.testing.assert_close((w * z.part(0, 1)).sum(), (found * a).sum(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", [name for name in CLASSES if name not in REFUSED])
-def test_modules_match_torch(name):
-    hold_against_torch(function(module(name).eval()), shape_of(name))
+def test_modules_match_torch(name, device):
+    hold_against_torch(function(module(name).to(device).eval()), shape_of(name), device)
 
 
 @pytest.mark.parametrize("name", [n for n in CLASSES if n not in REFUSED and "inplace" in inspect.signature(getattr(nn, n)).parameters])
