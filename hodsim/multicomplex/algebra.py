@@ -27,13 +27,15 @@ def blocks_of(layout: Layout, rows: Tensor, degree: int) -> list[Tensor]:
     return parts
 
 
-def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
-    """Rows of f(Z), f elementwise, for rows of Z up to `degree`; the result has all degrees (of a constant Z: degree 0)."""
+def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Tensor | None = None) -> Tensor:
+    """Rows of f(Z + offset), f elementwise, for rows of Z up to `degree`; the result has all degrees (of a constant Z: degree 0)."""
     if layout.h:
         return _complex_step(layout, rows, degree, tower)
     if degree == 0:
-        return tower(rows, 0)[0]
+        return tower(rows if offset is None else rows + offset, 0)[0]
     blocks = blocks_of(layout, rows, degree)
+    if offset is not None:
+        blocks[0] = blocks[0] + offset
     plan = composition(layout.key, degree)
     derivatives = tower(blocks[0], plan.order)
     if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():

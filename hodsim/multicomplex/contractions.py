@@ -30,7 +30,7 @@ def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, 
     z, out = pass_through(f, x, directions, h=h, tape=tape)
     w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
-    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))
+    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(z.key)
     if adjoint is None:
         raise ValueError("f's output does not depend on x by the steps of the pass; expected torch functions of x")
     part = adjoint.part(*out.layout.all_units)
@@ -68,7 +68,7 @@ def jacobian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
     tape: list[Step] = []
     z = seed(x, (), tape=tape)
     out = call(f, z)
-    return pull_back(tape, out, output_axes(out))[id(z.rows)].real.movedim(0, -2)
+    return pull_back(tape, out, output_axes(out))[z.key].real.movedim(0, -2)
 
 
 def hessian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:

@@ -79,9 +79,13 @@ def affine(z, weight, bias=None):
                 columns, n = torch.eye(m, dtype=weight.dtype, device=weight.device), m
             columns = columns.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
             rows = torch.cat([rows, *[columns] * ((z.layout.stored[1] - len(z.rows)) // n)])
-        out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
+        # a graph has no memory to write into: added to a slice, the bias would be looked for in each row by every later kernel
+        later = torch.compiler.is_compiling() and isinstance(bias, Tensor) and not z.layout.h
+        out = Multicomplex(rows, z.layout, max(z.degree, 1) if z.seeded else z.degree, tape=z.tape, offset=bias if later else None)
         if z.tape is not None:
             z.note(out, lambda u, z: (F.linear(u, weight.T),), op=F.linear)
+        if later:
+            return out
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):

@@ -34,16 +34,16 @@ class Step(NamedTuple):
 
 
 def pull_back(tape: list[Step], output: Number, adjoint: Number, *, degree: int | None = None) -> dict[int, Number]:
-    """Adjoints of all numbers of a pass, by the identity of their rows. degree: of the inputs to use; 0 is plain backpropagation."""
-    adjoints = {id(output.rows): adjoint}
+    """Adjoints of all numbers of a pass, by their keys. degree: of the inputs to use; 0 is plain backpropagation."""
+    adjoints = {output.key: adjoint}
     for step in reversed(tape):
-        u = adjoints.get(id(step.output.rows))
+        u = adjoints.get(step.output.key)
         if u is None:
             continue
         inputs = step.inputs if degree is None else tuple(z.truncated(degree) for z in step.inputs)
         for z, found in zip(step.inputs, step.pull(u, *inputs), strict=True):
-            key = id(z.rows)
-            known = adjoints.get(key) if key != id(step.output.rows) else None
+            key = z.key
+            known = adjoints.get(key) if key != step.output.key else None
             adjoints[key] = found if known is None else known + found
     return adjoints
 
