@@ -26,7 +26,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from hodsim.multicomplex import derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
+from hodsim.multicomplex import derivative, hessian, jacobian, laplacian, left_contraction
 from hodsim.storage import write_atomically
 
 SHAPES = ((40, 400), (200, 200), (400, 40))
@@ -87,13 +87,13 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
 
     tf = torch.func
     jacobian_rows = min(n * (weights - first), m * (weights - n * m / 2)) + weights
-    found = [case("Jacobian", jacobian_rows, hodsim=lambda x: jacobian(net, x, mode=jacobian_mode(n, m).name),
+    found = [case("Jacobian", jacobian_rows, hodsim=lambda x: jacobian(net, x),
                   autograd=lambda x: _autograd_jacobian(net, x), func=[vmapped(tf.jacfwd(net)), vmapped(tf.jacrev(net))],
                   jax=_jax_modes(jax, batch, lambda j: [j.jacfwd(g), j.jacrev(g)]))]
     if batch == 1:
         pairs = n * (n + 1) / 2
         floor = min(pairs * (weights - first), n * weights + m * weights + m * pairs * WIDTH * 7) + weights
-        found.append(case("Hessian", floor, hodsim=lambda x: hessian(net, x, mode=hessian_mode(n, m).name),
+        found.append(case("Hessian", floor, hodsim=lambda x: hessian(net, x),
                           func=[tf.hessian(net), tf.jacfwd(tf.jacfwd(net))],
                           jax=_jax_modes(jax, 1, lambda j: [j.jacfwd(j.jacfwd(g)), j.jacfwd(j.jacrev(g))])))
 
