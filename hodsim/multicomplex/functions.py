@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hodsim.multicomplex.layout import constant_in_graphs
 from hodsim.multicomplex.rules import elementwise, rule
 
 # -- exponentials and powers -------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def atan(x: Tensor, order: int) -> list[Tensor]:
 # -- sigmoids ----------------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _sigmoid_polynomials(order: int, scale: float) -> tuple[tuple[float, ...], ...]:
     return _polynomials(order, scale)
 

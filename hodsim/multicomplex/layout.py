@@ -198,7 +198,13 @@ class Layout:
 # Plans are made once for each layout, and are constants to torch.compile.
 
 
-@torch.compiler.assume_constant_result
+def constant_in_graphs(function):
+    """torch.compiler.assume_constant_result, which would import the compiler (0.9 s) for those too who do not compile."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@constant_in_graphs
 def layout(units: tuple[Unit, ...], parts: tuple[tuple[int, ...], ...] | None = None, h: float = 0.0, collapsed: bool = False) -> Layout:
     """The layout for these units that holds the wanted parts (tuples of unit numbers; None: all) and their subsets."""
     return _layout(units, (tuple(range(len(units))),) if parts is None else parts, h, collapsed)
@@ -212,19 +218,19 @@ def _layout(units, parts, h, collapsed) -> Layout:
     return Layout(units, parts, h, collapsed)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def find(key: tuple, units: tuple[int, ...]) -> int:
     """Number of the part of these units on the layout of this key."""
     return _layout(*key).find(units)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def composition(key: tuple, degree: int) -> Composition:
     """The plan of f(Z) on the layout of this key, for Z stored up to degree."""
     return _composition(key, degree)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
     """The plan of a product on the layout of this key."""
     return _product(key, left_degree, right_degree)
@@ -243,7 +249,7 @@ def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: torch.device
     return torch.tensor(_listed(n, d, kept), device=device)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _listed(n: int, d: int, kept: tuple[int, ...] | None) -> list[int]:
     return _gathering(n, d, kept, "cpu").tolist()
 

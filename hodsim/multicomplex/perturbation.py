@@ -18,7 +18,8 @@ from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.parameters import perturbed, vector_lanes
 
 Function = Callable[[Tensor], Tensor]
-Direction = Union[Tensor, Axes, "Mapping[str, Tensor]", "tuple[Tensor | Axes, Mapping[str, Tensor]]"]
+InputDirection = Union[Tensor, Axes]
+Direction = Union[InputDirection, "Mapping[str, Tensor]", "tuple[InputDirection, Mapping[str, Tensor]]"]
 
 
 def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
@@ -74,7 +75,7 @@ def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, c
     return z.part(*z.layout.all_units)
 
 
-def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
+def seed(x: Tensor, directions: Sequence[InputDirection], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
          collapse: bool = False, tape: list | None = None) -> Multicomplex:
     """The perturbed input x + sum_j a_j eps_j."""
     if not x.is_floating_point():
@@ -99,7 +100,7 @@ def _unit(number: int, a: Tensor | Axes, shape: torch.Size) -> Unit:
     return Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)]))
 
 
-def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:
+def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> torch.Size:
     """The shape of x, with dimensions of length one grown to those of the directions."""
     shape = x.shape
     for number, a in enumerate(directions):
@@ -117,7 +118,7 @@ def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:
     return shape
 
 
-def _stack(plan: Layout, x: Tensor, directions: Sequence[Direction], tape: list | None) -> Multicomplex:
+def _stack(plan: Layout, x: Tensor, directions: Sequence[InputDirection], tape: list | None) -> Multicomplex:
     """Rows of the real part and of the stored directions; the axes, last of degree 1, are left to the first linear layer."""
     rows = [x.expand(*plan.lanes[0], *x.shape).reshape(-1, *x.shape) if plan.h else x.unsqueeze(0)]
     seeded = False
@@ -133,7 +134,7 @@ def _stack(plan: Layout, x: Tensor, directions: Sequence[Direction], tape: list 
     return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape)
 
 
-def dense_axes(x: Tensor, directions: Sequence[Direction]) -> list[Tensor]:
+def dense_axes(x: Tensor, directions: Sequence[InputDirection]) -> list[Tensor]:
     """With h > 0 every part depends on all directions: axes are written out, independent ones on lane axes of their own."""
     n = x.shape[-1]
     eye = torch.eye(n, dtype=x.dtype, device=x.device)

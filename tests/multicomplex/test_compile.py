@@ -1,11 +1,15 @@
 """torch.compile without graph breaks gives the same numbers."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from multicomplex_oracles import perceptron
 from torch import nn
 
 from hodsim.multicomplex import Axes, derivative, derivatives, hessian, jacobian, laplacian, left_contraction
+from hodsim.multicomplex.layout import constant_in_graphs
 
 FUNCTIONS = {
     "directional": lambda f, x, a: derivative(f, x, a, a, a),
@@ -28,3 +32,10 @@ def test_the_whole_graph_compiles(name):
     compiled = torch.compile(lambda x, a: FUNCTIONS[name](net, x, a), fullgraph=True, backend="eager")
     for point in (x, x + 1):                                        # the second point runs the captured graph
         torch.testing.assert_close(compiled(point, a), FUNCTIONS[name](net, point, a), rtol=1e-12, atol=1e-13)
+
+
+def test_importing_the_engine_does_not_import_the_compiler():
+    """Which takes a second; the name of the mark for constants is torch's own."""
+    code = "import sys, hodsim.multicomplex; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert vars(torch.compiler.assume_constant_result(lambda: 0)) == vars(constant_in_graphs(lambda: 0))
