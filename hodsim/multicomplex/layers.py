@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hodsim.multicomplex.layout import broadcast
 from hodsim.multicomplex.number import Multicomplex, aligned, one_real_part
 from hodsim.multicomplex.reverse import sum_to
 from hodsim.multicomplex.rules import rule
@@ -205,7 +206,7 @@ def _convolution(function, ndim: int):
 def _perturbed_convolution(function, ndim: int, z, weight, args, kwargs):
     def convolve(a: Tensor, b: Tensor) -> Tensor:
         """(*lanes, *image) and (*lanes, *weight), lane by lane."""
-        lanes = torch.broadcast_shapes(a.shape[:-ndim], b.shape[:-ndim])
+        lanes = broadcast(a.shape[:-ndim], b.shape[:-ndim])
         images, weights = a.expand(*lanes, *a.shape[-ndim:]).flatten(0, -ndim - 1), b.expand(*lanes, *b.shape[-ndim:]).flatten(0, -ndim - 1)
         return torch.stack([function(i, w, None, *args, **kwargs) for i, w in zip(images, weights, strict=True)]).unflatten(0, lanes)
 

@@ -14,6 +14,7 @@ A number of order n is Z = sum over S of z_S eps^S, S a subset of the n units. I
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations_with_replacement
@@ -116,12 +117,12 @@ class Layout:
 
     def _order(self, mask: int):
         units = [self.units[u] for u in _bits(mask)]
-        return len(units), any(u.basis for u in units), prod(torch.broadcast_shapes(*(u.lanes for u in units))), mask
+        return len(units), any(u.basis for u in units), prod(broadcast(*(u.lanes for u in units))), mask
 
     def _lanes(self, mask: int) -> tuple[int, ...]:
         """Lanes of a part, padded with ones to the same number of axes for all parts; those of the independent axes come last."""
         shared = self.units if self.h else [self.units[u] for u in _bits(mask)]
-        ordinary = torch.broadcast_shapes(*(u.lanes for u in shared if not u.axes))
+        ordinary = broadcast(*(u.lanes for u in shared if not u.axes))
         width = max((len(u.lanes) for u in self.units if not u.axes), default=0)
         lanes = (1,) * (width - len(ordinary)) + tuple(ordinary)
         n = max((u.axes for u in self.units), default=0)
@@ -143,7 +144,7 @@ class Layout:
         if part == self.top:
             return ()
         units = self.units if self.h else [self.units[u] for u in _bits(self.masks[part])]
-        return (*torch.broadcast_shapes(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))
+        return (*broadcast(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))
 
     def axes_count(self, mask: int) -> int:
         return sum(self.units[u].axes > 0 for u in _bits(mask))
@@ -269,6 +270,18 @@ def _gathering(n, d, kept, device) -> Tensor:
     if kept is not None:
         return _positions(n, d, kept).to(device)
     return _rank(n, torch.cartesian_prod(*(torch.arange(n),) * d).sort(1).values).to(device)
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """torch.broadcast_shapes, which at its first call imports sympy (half a second)."""
+    width = max(map(len, shapes), default=0)
+    result = []
+    for sizes in zip(*((1,) * (width - len(shape)) + tuple(shape) for shape in shapes), strict=True):
+        size = next((n for n in sizes if n != 1), 1)
+        if any(n not in (1, size) for n in sizes):
+            raise ValueError(f"shapes {', '.join(str(tuple(shape)) for shape in shapes)} do not broadcast")
+        result.append(size)
+    return tuple(result)
 
 
 def _bits(mask: int) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
-from hodsim.multicomplex.layout import Layout, find, gathering
+from hodsim.multicomplex.layout import Layout, broadcast, find, gathering
 from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, sum_to
 from hodsim.multicomplex.rules import apply
 
@@ -141,7 +141,7 @@ class Multicomplex:
         z = self.stored()
         rows, count = z.rows, z.layout.sizes[0]
         if isinstance(value, Tensor):
-            shape = torch.broadcast_shapes(value.shape, z.shape)
+            shape = broadcast(value.shape, z.shape)
             if shape != z.shape:
                 rows = aligned(rows, len(shape)).expand(len(rows), *shape)
         result = z.like(rows + value if z.degree == 0 else torch.cat([rows[:count] + value, rows[count:]]))
@@ -156,7 +156,7 @@ class Multicomplex:
         _same_layout(z, w)
         if z.degree < w.degree:
             z, w = w, z
-        shape = torch.broadcast_shapes(z.shape, w.shape)
+        shape = broadcast(z.shape, w.shape)
         left, right = aligned(z.rows, len(shape)), aligned(w.rows, len(shape))
         if len(left) == len(right):
             rows = left + right

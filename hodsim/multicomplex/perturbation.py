@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from hodsim import checks
-from hodsim.multicomplex.layout import Axes, Layout, Unit, layout
+from hodsim.multicomplex.layout import Axes, Layout, Unit, broadcast, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.parameters import perturbed, vector_lanes
 
 Function = Callable[[Tensor], Tensor]
-InputDirection = Union[Tensor, Axes]
+InputDirection = Tensor | Axes
 Direction = Union[InputDirection, "Mapping[str, Tensor]", "tuple[InputDirection, Mapping[str, Tensor]]"]
 
 
@@ -93,14 +93,14 @@ def seed(x: Tensor, directions: Sequence[InputDirection], *, h: float = 0.0, par
     return _stack(plan, x if x.shape == shape else x.expand(shape), directions, tape)
 
 
-def _unit(number: int, a: Tensor | Axes, shape: torch.Size) -> Unit:
+def _unit(number: int, a: InputDirection, shape: tuple[int, ...]) -> Unit:
     """The unit of a direction for x of this shape."""
     if isinstance(a, Axes):
         return Unit(number, (), shape[-1], True) if a.independent else Unit(number, (shape[-1],), 0, True)
     return Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)]))
 
 
-def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> torch.Size:
+def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> tuple[int, ...]:
     """The shape of x, with dimensions of length one grown to those of the directions."""
     shape = x.shape
     for number, a in enumerate(directions):
@@ -111,8 +111,8 @@ def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> torch.Size
         trailing = a.shape[max(a.dim() - x.dim(), 0) :]
         if trailing != shape:
             try:
-                shape = torch.broadcast_shapes(shape, trailing)
-            except RuntimeError:
+                shape = broadcast(shape, trailing)
+            except ValueError:
                 expected = ", ".join(map(str, x.shape))
                 raise ValueError(f"direction {number} has shape {tuple(a.shape)}; expected (*lanes, {expected}), as x") from None
     return shape
