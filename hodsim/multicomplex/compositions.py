@@ -145,7 +145,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
         if running_mean is None:
             raise ValueError("batch_norm in evaluation mode without running statistics; expected training=True")
         scale = _channels((running_var + eps).rsqrt(), input.ndim)
-        return _affine((input - _channels(running_mean, input.ndim)) * scale, weight, bias)
+        return _affine((input + _channels(-running_mean, input.ndim)) * scale, weight, bias)
     dims = (0, *range(2, input.ndim))
     z, mean, variance = standardised(input, dims, eps)
     if running_mean is not None:

@@ -20,19 +20,20 @@ from hodsim.multicomplex.rules import rule
 # -- arithmetic --------------------------------------------------------------------------------------------------------------
 
 
-# (a tensor to the left of a number arrives here too, as its first operand)
+# (a tensor to the left of a number arrives here too, as its first operand; in a graph so does every operator with a tensor, which
+# is why the methods are called by name: z + w would come here again)
 
 
 @rule(torch.add, Tensor.__add__, Tensor.__radd__)
 def add(z, w, *, alpha=1):
     w = w if alpha == 1 else w * alpha
-    return z + w if isinstance(z, Multicomplex) else w + z
+    return z.__add__(w) if isinstance(z, Multicomplex) else w.__radd__(z)
 
 
 @rule(torch.sub, torch.subtract, Tensor.__sub__)
 def sub(z, w, *, alpha=1):
     w = w if alpha == 1 else w * alpha
-    return z - w if isinstance(z, Multicomplex) else -w + z
+    return z.__sub__(w) if isinstance(z, Multicomplex) else w.__rsub__(z)
 
 
 @rule(torch.rsub, Tensor.__rsub__)
@@ -42,12 +43,12 @@ def rsub(z, w, *, alpha=1):
 
 @rule(torch.mul, torch.multiply, Tensor.__mul__, Tensor.__rmul__)
 def mul(z, w):
-    return z * w if isinstance(z, Multicomplex) else w * z
+    return z.__mul__(w) if isinstance(z, Multicomplex) else w.__rmul__(z)
 
 
 @rule(torch.div, torch.divide, torch.true_divide, Tensor.__truediv__, Tensor.__div__)
 def div(z, w):
-    return z / w if isinstance(z, Multicomplex) else torch.reciprocal(w) * z
+    return z.__truediv__(w) if isinstance(z, Multicomplex) else w.__rtruediv__(z)
 
 
 @rule(Tensor.__rtruediv__, Tensor.__rdiv__)

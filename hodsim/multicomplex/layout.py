@@ -274,13 +274,14 @@ def _gathering(n, d, kept, device) -> Tensor:
 
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     """torch.broadcast_shapes, which at its first call imports sympy (half a second)."""
-    width = max(map(len, shapes), default=0)
+    width = max([0, *[len(shape) for shape in shapes]])
+    padded = [(1,) * (width - len(shape)) + tuple(shape) for shape in shapes]
     result = []
-    for sizes in zip(*((1,) * (width - len(shape)) + tuple(shape) for shape in shapes), strict=True):
-        size = next((n for n in sizes if n != 1), 1)
-        if any(n not in (1, size) for n in sizes):
+    for k in range(width):
+        longer = [shape[k] for shape in padded if shape[k] != 1] or [1]
+        if any(n != longer[0] for n in longer):
             raise ValueError(f"shapes {', '.join(str(tuple(shape)) for shape in shapes)} do not broadcast")
-        result.append(size)
+        result.append(longer[0])
     return tuple(result)
 
 

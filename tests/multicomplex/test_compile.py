@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from multicomplex_oracles import perceptron
+from test_layers import NETWORKS
 from torch import nn
 
 from hodsim.multicomplex import Axes, derivative, derivatives, hessian, jacobian, laplacian, left_contraction
@@ -40,3 +41,14 @@ def test_importing_the_engine_does_not_import_the_compiler():
             "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert vars(torch.compiler.assume_constant_result(lambda: 0)) == vars(constant_in_graphs(lambda: 0))
+
+
+@pytest.mark.parametrize("name", ["LeNet-5", "ResNet-20", "transformer"])
+def test_whole_networks_compile(name):
+    make, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    net = make().double().eval().requires_grad_(False)
+    x, a = torch.randn(2, *shape, dtype=torch.float64)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, a: derivative(net, x, a, a), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, a), derivative(net, x, a, a), rtol=1e-11, atol=1e-12)
