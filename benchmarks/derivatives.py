@@ -75,10 +75,11 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
     net = network(n, m, activation, kind)
     x, a, b, c = torch.randn(4, *((n,) if batch == 1 else (batch, n)), dtype=kind)
     w = torch.randn(m, dtype=kind)
-    weights = sum(layer.weight.numel() for layer in net if isinstance(layer, nn.Linear))
-    first = net[0].weight.numel()
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    weights, first = sum(layer.weight.numel() for layer in linear), linear[0].weight.numel()
+    jacobian_way, hessian_way = jacobian_mode(net, x).name, hessian_mode(net, x).name
     label = f"{n}->{m} {'ELU' if activation is nn.ELU else 'tanh'}"
-    g = _jax_network(net, jax) if jax else None
+    g: Callable = _jax_network(net, jax) if jax else net                # what JAX would be given, were it here
 
     def case(name: str, rows: float, **engines) -> Case:
         return Case(f"{label}: {name}", dtype, batch, rows * batch, x, {k: v if isinstance(v, list) else [v] for k, v in engines.items() if v})
@@ -88,13 +89,13 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
 
     tf = torch.func
     jacobian_rows = min(n * (weights - first), m * (weights - n * m / 2)) + weights
-    found = [case("Jacobian", jacobian_rows, hodsim=lambda x: jacobian(net, x, mode=jacobian_mode(n, m).name),
+    found = [case("Jacobian", jacobian_rows, hodsim=lambda x: jacobian(net, x, mode=jacobian_way),
                   autograd=lambda x: _autograd_jacobian(net, x), func=[vmapped(tf.jacfwd(net)), vmapped(tf.jacrev(net))],
                   jax=_jax_modes(jax, batch, lambda j: [j.jacfwd(g), j.jacrev(g)]))]
     if batch == 1:
         pairs = n * (n + 1) / 2
         floor = min(pairs * (weights - first), n * weights + m * weights + m * pairs * WIDTH * 7) + weights
-        found.append(case("Hessian", floor, hodsim=lambda x: hessian(net, x, mode=hessian_mode(n, m).name),
+        found.append(case("Hessian", floor, hodsim=lambda x: hessian(net, x, mode=hessian_way),
                           func=[tf.hessian(net), tf.jacfwd(tf.jacfwd(net))],
                           jax=_jax_modes(jax, 1, lambda j: [j.jacfwd(j.jacfwd(g)), j.jacfwd(j.jacrev(g))])))
 
@@ -266,8 +267,8 @@ def _measure_case(case: Case, threads: int, rate: float, quick: bool, jax) -> di
     functions = {"hodsim eager": case.engines["hodsim"], "torch.autograd": case.engines.get("autograd", []),
                  "torch.func": case.engines.get("func", [])}
     if not quick:
-        functions["hodsim compiled"] = [torch.compile(f, fullgraph=True) for f in case.engines["hodsim"]]
-        functions["torch.func compiled"] = [torch.compile(f) for f in case.engines.get("func", [])]
+        functions["hodsim compiled"] = _compiled(case.engines["hodsim"], case.batch, fullgraph=True)
+        functions["torch.func compiled"] = _compiled(case.engines.get("func", []), case.batch)
     functions["JAX jit"] = case.engines.get("jax", [])
     functions["folx"] = case.engines.get("folx", [])
     reference = None
@@ -295,6 +296,15 @@ def _measure_case(case: Case, threads: int, rate: float, quick: bool, jax) -> di
             engine["times_floor"] = engine["ms"] / floor
             engine["best_peer_over_this"] = min(peers) / engine["ms"] if peers else None
     return {"case": case.name, "dtype": case.dtype, "batch": case.batch, "threads": threads, "floor_ms": floor, "engines": engines}
+
+
+def _compiled(functions: list[Callable], batch: int, **options) -> list[Callable]:
+    """Each as torch.compile makes it, and at batch 1, where its guards and the Python around its kernels are most of the time, without these."""
+    found = [torch.compile(f, **options) for f in functions]
+    if batch == 1 and hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe"):
+        bare = {"cpp_wrapper": True, "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
+        found += [torch.compile(f, options=bare, **options) for f in functions]
+    return found
 
 
 def _measure(f: Callable, seconds: float) -> tuple[dict, Any]:

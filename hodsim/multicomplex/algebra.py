@@ -27,13 +27,15 @@ def blocks_of(layout: Layout, rows: Tensor, degree: int) -> list[Tensor]:
     return parts
 
 
-def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
-    """Rows of f(Z), f elementwise, for rows of Z up to `degree`; the result has all degrees (of a constant Z: degree 0)."""
+def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Tensor | None = None) -> Tensor:
+    """Rows of f(Z + offset), f elementwise, for rows of Z up to `degree`; the result has all degrees (of a constant Z: degree 0)."""
     if layout.h:
         return _complex_step(layout, rows, degree, tower)
     if degree == 0:
-        return tower(rows, 0)[0]
+        return tower(rows if offset is None else rows + offset, 0)[0]
     blocks = blocks_of(layout, rows, degree)
+    if offset is not None:
+        blocks[0] = blocks[0] + offset
     plan = composition(layout.key, degree)
     derivatives = tower(blocks[0], plan.order)
     if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
@@ -169,10 +171,10 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     blocks = blocks_of(layout, rows, degree)
     extra = 2 * ceil(log(torch.finfo(rows.dtype).eps) / (2 * log(layout.h)))
     series = layout.order + extra
-    known = tower(blocks[0], series)
-    derivatives = [*known, *[torch.zeros_like(blocks[0])] * (series + 1 - len(known))]
-    increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     count = layout.sizes[0]
+    known = tower(rows[:count], series)
+    derivatives = [*known, *[torch.zeros_like(rows[:count])] * (series + 1 - len(known))]
+    increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     result, reached = derivatives[series], 0
     for j in range(series - 1, -1, -1):                              # f_j + D (f_(j+1) + D (..) / (j + 2)) / (j + 1)
         result, reached = bilinear(layout, torch.mul, blocks_of(layout, result, reached), increment, reached, degree)

@@ -9,73 +9,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import factorial
 
 import torch
 from torch import Tensor
 
+from hodsim.multicomplex.cost import hessian_mode, jacobian_mode
 from hodsim.multicomplex.hessian import hessian_by_steps, output_axes
 from hodsim.multicomplex.layout import Axes
 from hodsim.multicomplex.number import Multicomplex
-from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, seed
+from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, pass_through, seed
 from hodsim.multicomplex.reverse import Step, pull_back
 
 
 def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, h: float = 0.0) -> Tensor:
     """The gradient by x of w . D^k f(x)[a_1, .., a_k], (*lanes, *B, N), for w (M,) or (*L, *B, M); k = 0 is backpropagation.
 
-    Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs."""
+    Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs. Directions may perturb parameters of f."""
     tape: list[Step] = []
-    z = seed(x, directions, h=h, tape=tape)
-    out = call(f, z)
+    z, out = pass_through(f, x, directions, h=h, tape=tape)
     w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
-    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(id(z.rows))
+    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(z.key)
     if adjoint is None:
         raise ValueError("f's output does not depend on x by the steps of the pass; expected torch functions of x")
     part = adjoint.part(*out.layout.all_units)
     return part.unflatten(-x.dim() - 1, w.shape[: w.dim() - out.ndim]) if w.dim() > out.ndim else part.squeeze(-x.dim() - 1)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A way to a whole derivative and what it costs: matrix rows through the network, for each way."""
-
-    name: str
-    rows: dict[str, float]
-
-
-def jacobian_mode(n: int, m: int) -> Mode:
-    """Forward takes 1 + N rows, the first layer's N as copies; backward one forward row and M backward."""
-    return _cheapest({"forward": 1.0 + n, "backward": 1.0 + m})
-
-
-def hessian_mode(n: int, m: int) -> Mode:
-    """Forward takes N (N + 1) / 2 pairs; backward N + M rows and M N^2 / 2 multiply-adds for each nonlinear unit, as M N / 2 rows would."""
-    return _cheapest({"forward": 1.0 + n + n * (n + 1) / 2, "backward": 1.0 + n + m + m * (n + 1) / 2})
-
-
-def _cheapest(rows: dict[str, float]) -> Mode:
-    return Mode(min(rows, key=rows.__getitem__), rows)
-
-
 def jacobian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
     """Df(x), (*B, M, N). mode: 'forward', 'backward', or 'auto' for the cheaper by `jacobian_mode`."""
     if mode == "auto":
-        mode = jacobian_mode(x.shape[-1], _outputs(f, x)).name
+        mode = jacobian_mode(f, x).name
     if _known(mode) == "forward":
         return derivative(f, x, Axes()).movedim(0, -1)
     tape: list[Step] = []
     z = seed(x, (), tape=tape)
     out = call(f, z)
-    return pull_back(tape, out, output_axes(out))[id(z.rows)].real.movedim(0, -2)
+    return pull_back(tape, out, output_axes(out))[z.key].real.movedim(0, -2)
 
 
 def hessian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
     """D^2 f(x), (*B, M, N, N). mode: 'forward', 'backward', or 'auto' for the cheaper by `hessian_mode`."""
     if mode == "auto":
-        mode = hessian_mode(x.shape[-1], _outputs(f, x)).name
+        mode = hessian_mode(f, x).name
     if _known(mode) == "backward":
         value = hessian_by_steps(f, x)
         if value is not None:
@@ -109,12 +86,6 @@ def matrix_contraction(f: Function, x: Tensor, matrix: Tensor, *directions: Dire
     u = vectors[:, kept].T.reshape(-1, *(1,) * (x.dim() - 1), x.shape[-1])
     scaled = values[kept].view(-1, *(1,) * x.dim()) * u
     return derivative(f, x, *directions, u, scaled, collapse=True)
-
-
-def _outputs(f: Function, x: Tensor) -> int:
-    """M, from one row."""
-    with torch.no_grad():
-        return f(x[(0,) * (x.dim() - 1)] if x.dim() > 1 and x.shape[0] else x).shape[-1]
 
 
 def _known(mode: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hodsim.multicomplex.layout import constant_in_graphs
 from hodsim.multicomplex.rules import elementwise, rule
 
 # -- exponentials and powers -------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def atan(x: Tensor, order: int) -> list[Tensor]:
 # -- sigmoids ----------------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _sigmoid_polynomials(order: int, scale: float) -> tuple[tuple[float, ...], ...]:
     return _polynomials(order, scale)
 
@@ -249,6 +250,8 @@ def gaussians(x: Tensor, count: int, *, scale: float = 1.0, height: float = 1 / 
     if count == 0:
         return []
     bump = height * torch.exp(-0.5 * x * x)
+    if count > 2:                                                    # beyond 40 the bump is zero, and He_k must not overflow
+        x = x.clamp(-40.0, 40.0)
     tower, he, before = [bump], None, None
     for k in range(1, count):
         following = x if he is None else x * he - (k - 1) * (1.0 if before is None else before)
@@ -300,7 +303,7 @@ def mish(x: Tensor, order: int) -> list[Tensor]:
 @elementwise
 def tanhshrink(x: Tensor, order: int) -> list[Tensor]:
     y, *rest = tanh_tower(x, order)
-    return [x - y, *(1 - d if k == 0 else -d for k, d in enumerate(rest))]
+    return [x - y, *(y * y if k == 0 else -d for k, d in enumerate(rest))]     # 1 - tanh' = tanh^2
 
 
 @rule(F.softsign)

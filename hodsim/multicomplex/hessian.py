@@ -30,10 +30,11 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     batch = x.shape[:-1]
     if any((len(step.inputs) > 1 and step.op is not torch.mul) or step.output.shape[: len(batch)] != batch for step in curved):
         return None
-    adjoints = pull_back(tape, out, output_axes(out), degree=0)
+    behind = next((k + 1 for k, step in enumerate(tape) if step.curved), len(tape))       # no adjoint is asked for before that
+    adjoints = pull_back(tape[behind:], out, output_axes(out), degree=0)
     squares, products = [], []                                       # (lambda phi'', A) and (lambda, A_z, A_w)
     for step in curved:
-        u = adjoints.get(id(step.output.rows))
+        u = adjoints.get(step.output.key)
         if u is None:
             continue
         weight, shape = u.rows[0], step.output.shape
@@ -58,7 +59,7 @@ def _narrow_entrance(f: Function, x: Tensor) -> Tensor | None:
     tape: list[Step] = []
     z = seed(x, (), tape=tape)
     call(f, z)
-    users = [step for step in tape if any(used.rows is z.rows for used in step.inputs)]
+    users = [step for step in tape if any(used.key == z.key for used in step.inputs)]
     if len(users) != 1 or users[0].op is not F.linear or users[0].output.shape[-1] >= x.shape[-1]:
         return None
     n = users[0].output.shape[-1]
@@ -81,13 +82,18 @@ def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
 def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
     """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N), for blocks of rows i and all j from there on."""
     n, m = a.shape[-2], weight.shape[-2]
-    block = max(8, min(n, 1024 // m), n // 20)
 
     def rows(start: int, end: int) -> Tensor:
         scaled = weight.unsqueeze(-2) * a[..., start:end, :].unsqueeze(-3)               # (*batch, M, block, units)
         return (scaled.flatten(-3, -2) @ a[..., start:, :].mT).unflatten(-2, scaled.shape[-3:-1])
 
-    return _mirrored([rows(i, min(i + block, n)) for i in range(0, n, block)], n)
+    return _mirrored([rows(start, end) for start, end in blocks(n, m)], n)
+
+
+def blocks(n: int, m: int) -> list[tuple[int, int]]:
+    """Ranges of rows i that are multiplied with all rows j from their start on: products large enough for a matrix multiplication to be fast."""
+    size = max(8, min(n, 1024 // m), n // 20)
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _mirrored(blocks: list[Tensor], n: int) -> Tensor:

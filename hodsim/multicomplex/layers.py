@@ -6,30 +6,34 @@ Products of two perturbed operands (a perturbed weight, attention) go by `Multic
 from __future__ import annotations
 
 import operator
+from string import ascii_letters
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hodsim.multicomplex.layout import broadcast
 from hodsim.multicomplex.number import Multicomplex, aligned, one_real_part
+from hodsim.multicomplex.reverse import sum_to
 from hodsim.multicomplex.rules import rule
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------------
 
 
-# (a tensor to the left of a number arrives here too, as its first operand)
+# (a tensor to the left of a number arrives here too, as its first operand; in a graph so does every operator with a tensor, which
+# is why the methods are called by name: z + w would come here again)
 
 
 @rule(torch.add, Tensor.__add__, Tensor.__radd__)
 def add(z, w, *, alpha=1):
     w = w if alpha == 1 else w * alpha
-    return z + w if isinstance(z, Multicomplex) else w + z
+    return z.__add__(w) if isinstance(z, Multicomplex) else w.__radd__(z)
 
 
 @rule(torch.sub, torch.subtract, Tensor.__sub__)
 def sub(z, w, *, alpha=1):
     w = w if alpha == 1 else w * alpha
-    return z - w if isinstance(z, Multicomplex) else -w + z
+    return z.__sub__(w) if isinstance(z, Multicomplex) else w.__rsub__(z)
 
 
 @rule(torch.rsub, Tensor.__rsub__)
@@ -39,12 +43,12 @@ def rsub(z, w, *, alpha=1):
 
 @rule(torch.mul, torch.multiply, Tensor.__mul__, Tensor.__rmul__)
 def mul(z, w):
-    return z * w if isinstance(z, Multicomplex) else w * z
+    return z.__mul__(w) if isinstance(z, Multicomplex) else w.__rmul__(z)
 
 
 @rule(torch.div, torch.divide, torch.true_divide, Tensor.__truediv__, Tensor.__div__)
 def div(z, w):
-    return z / w if isinstance(z, Multicomplex) else torch.reciprocal(w) * z
+    return z.__truediv__(w) if isinstance(z, Multicomplex) else w.__rtruediv__(z)
 
 
 @rule(Tensor.__rtruediv__, Tensor.__rdiv__)
@@ -77,9 +81,13 @@ def affine(z, weight, bias=None):
                 columns, n = torch.eye(m, dtype=weight.dtype, device=weight.device), m
             columns = columns.view(n, *(1,) * (z.dim() - 1), m).expand(n, *z.shape[:-1], m)
             rows = torch.cat([rows, *[columns] * ((z.layout.stored[1] - len(z.rows)) // n)])
-        out = z.like(rows, max(z.degree, 1) if z.seeded else z.degree)
+        # a graph has no memory to write into: added to a slice, the bias would be looked for in each row by every later kernel
+        later = torch.compiler.is_compiling() and isinstance(bias, Tensor) and not z.layout.h
+        out = Multicomplex(rows, z.layout, max(z.degree, 1) if z.seeded else z.degree, tape=z.tape, offset=bias if later else None)
         if z.tape is not None:
             z.note(out, lambda u, z: (F.linear(u, weight.T),), op=F.linear)
+        if later:
+            return out
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):
@@ -115,13 +123,15 @@ def addmm(bias, z, w, *, beta=1, alpha=1):
 @rule(F.bilinear)
 def bilinear_form(z, w, weight, bias=None):
     """y_o = z^T W_o w + b_o."""
-    out = torch.einsum("...i,oij,...j->...o", z, weight, w)
+    out = torch.einsum("...oj,...j->...o", torch.einsum("...i,oij->...oj", z, weight), w)
     return out if bias is None else out + bias
 
 
 @rule(torch.einsum)
 def einsum(equation, *operands):
-    """One perturbed operand: linear. Two: a product, the lanes before the ellipsis."""
+    """One perturbed operand: linear. Two: a product, whose adjoints are the einsums with a factor's term and the output exchanged."""
+    if not isinstance(equation, str):
+        raise NotImplementedError("einsum of operands and lists of subscripts; expected an equation, as in einsum('ij,kj->ik', a, b)")
     operands = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     places = [k for k, operand in enumerate(operands) if isinstance(operand, Multicomplex)]
     if len(places) == 1:
@@ -129,36 +139,44 @@ def einsum(equation, *operands):
         return operands[k].map(torch.vmap(lambda part: torch.einsum(equation, *operands[:k], part, *operands[k + 1 :])))
     if len(places) > 2:
         raise NotImplementedError(f"einsum of {len(places)} perturbed operands; expected at most two: split {equation!r}")
-    equation = equation.replace(" ", "")
-    inputs, output = equation.split("->") if "->" in equation else (equation, None)
-    if output is None:
+    terms, output, outputs = _written_out(equation, operands)
+
+    def with_lanes(a: Tensor, b: Tensor) -> Tensor:
+        full = _replaced(operands, dict(zip(places, (a, b), strict=True)))
+        return torch.einsum(",".join(f"...{term}" if k in places else term for k, term in enumerate(terms)) + f"->...{output}", *full)
+
+    def pull(u, *factors):
+        return tuple(adjoint(u, factors, which) for which in (0, 1))
+
+    def adjoint(u, factors, which: int):
+        place, other = places[which], places[1 - which]
+        term, rest = terms[place], output + "".join(t for k, t in enumerate(terms) if k != place)
+        if len(set(term)) < len(term) or not set(term) <= set(rest):
+            raise NotImplementedError(f"backpropagation of einsum({equation!r}), which sums or repeats a letter within one term; "
+                                      "expected mode='forward', or the sum or diagonal taken before einsum")
+        swapped = _replaced(terms, {place: outputs + output})
+        found = torch.einsum(",".join(swapped) + f"->{outputs}{term}", *_replaced(operands, {place: u, other: factors[1 - which]}))
+        return sum_to(found, factors[which].shape)
+
+    return operands[places[0]].product(operands[places[1]], with_lanes, pull)
+
+
+def _written_out(equation: str, operands) -> tuple[list[str], str, str]:
+    """The terms and the output of an einsum with a letter for each dimension, and a letter that none of them has."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not arrow:
         letters = sorted(set(inputs) - set(",."))
         output = ("..." if "..." in inputs else "") + "".join(c for c in letters if inputs.count(c) == 1)
-    terms = inputs.split(",")
-    if "..." in inputs:                                              # every lane axis needs the same number of ellipsis dimensions
-        counts = [operand.ndim - len(term.replace("...", "")) for operand, term in zip(operands, terms, strict=True)]
-        ndim = max(c for c, term in zip(counts, terms, strict=True) if "..." in term)
-        operands = [_ellipsis(operand, term, ndim) for operand, term in zip(operands, terms, strict=True)]
-    else:
-        terms = [f"...{term}" if k in places else term for k, term in enumerate(terms)]
-        output = "..." + output
-    z, w = operands[places[0]], operands[places[1]]
-
-    def contract(a: Tensor, b: Tensor) -> Tensor:
-        full = list(operands)
-        full[places[0]], full[places[1]] = a, b
-        return torch.einsum(",".join(terms) + "->" + output, *full)
-
-    return z.product(w, contract)
+    unused = [c for c in ascii_letters if c not in equation]
+    counts = [operand.ndim - len(term.replace("...", "")) for operand, term in zip(operands, terms, strict=True)]
+    dots = "".join(unused[: max(counts)])
+    written = [term.replace("...", dots[len(dots) - count :]) for term, count in zip(terms, counts, strict=True)]
+    return written, output.replace("...", dots), unused[len(dots)]
 
 
-def _ellipsis(operand, term: str, ndim: int):
-    """Give an operand exactly ndim dimensions for its leading ellipsis."""
-    if not term.startswith("..."):
-        if not isinstance(operand, Multicomplex) and "..." not in term:
-            return operand
-        raise NotImplementedError(f"einsum term {term!r} with two perturbed operands; expected its ellipsis in front")
-    return operand.map(lambda rows: aligned(rows, ndim + len(term) - 3)) if isinstance(operand, Multicomplex) else operand
+def _replaced(items, new: dict) -> list:
+    return [new.get(k, item) for k, item in enumerate(items)]
 
 
 # -- convolution and pooling: lanes join the batch ---------------------------------------------------------------------------
@@ -189,7 +207,7 @@ def _convolution(function, ndim: int):
 def _perturbed_convolution(function, ndim: int, z, weight, args, kwargs):
     def convolve(a: Tensor, b: Tensor) -> Tensor:
         """(*lanes, *image) and (*lanes, *weight), lane by lane."""
-        lanes = torch.broadcast_shapes(a.shape[:-ndim], b.shape[:-ndim])
+        lanes = broadcast(a.shape[:-ndim], b.shape[:-ndim])
         images, weights = a.expand(*lanes, *a.shape[-ndim:]).flatten(0, -ndim - 1), b.expand(*lanes, *b.shape[-ndim:]).flatten(0, -ndim - 1)
         return torch.stack([function(i, w, None, *args, **kwargs) for i, w in zip(images, weights, strict=True)]).unflatten(0, lanes)
 
@@ -223,7 +241,6 @@ for function, dims in ((F.avg_pool1d, 3), (F.avg_pool2d, 4), (F.avg_pool3d, 5),
 @rule(F.interpolate)
 def interpolate(input, *args, **kwargs):
     return _over_images(input, input.ndim, F.interpolate, *args, **kwargs)
-
 
 
 def select(z: Multicomplex, indices: Tensor, dims: int) -> Multicomplex:

@@ -14,6 +14,7 @@ A number of order n is Z = sum over S of z_S eps^S, S a subset of the n units. I
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations_with_replacement
@@ -116,12 +117,12 @@ class Layout:
 
     def _order(self, mask: int):
         units = [self.units[u] for u in _bits(mask)]
-        return len(units), any(u.basis for u in units), prod(torch.broadcast_shapes(*(u.lanes for u in units))), mask
+        return len(units), any(u.basis for u in units), prod(broadcast(*(u.lanes for u in units))), mask
 
     def _lanes(self, mask: int) -> tuple[int, ...]:
         """Lanes of a part, padded with ones to the same number of axes for all parts; those of the independent axes come last."""
         shared = self.units if self.h else [self.units[u] for u in _bits(mask)]
-        ordinary = torch.broadcast_shapes(*(u.lanes for u in shared if not u.axes))
+        ordinary = broadcast(*(u.lanes for u in shared if not u.axes))
         width = max((len(u.lanes) for u in self.units if not u.axes), default=0)
         lanes = (1,) * (width - len(ordinary)) + tuple(ordinary)
         n = max((u.axes for u in self.units), default=0)
@@ -143,7 +144,7 @@ class Layout:
         if part == self.top:
             return ()
         units = self.units if self.h else [self.units[u] for u in _bits(self.masks[part])]
-        return (*torch.broadcast_shapes(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))
+        return (*broadcast(*(u.lanes for u in units)), *(u.axes for u in units if u.axes))
 
     def axes_count(self, mask: int) -> int:
         return sum(self.units[u].axes > 0 for u in _bits(mask))
@@ -198,7 +199,13 @@ class Layout:
 # Plans are made once for each layout, and are constants to torch.compile.
 
 
-@torch.compiler.assume_constant_result
+def constant_in_graphs(function):
+    """torch.compiler.assume_constant_result, which would import the compiler (0.9 s) for those too who do not compile."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+@constant_in_graphs
 def layout(units: tuple[Unit, ...], parts: tuple[tuple[int, ...], ...] | None = None, h: float = 0.0, collapsed: bool = False) -> Layout:
     """The layout for these units that holds the wanted parts (tuples of unit numbers; None: all) and their subsets."""
     return _layout(units, (tuple(range(len(units))),) if parts is None else parts, h, collapsed)
@@ -212,19 +219,19 @@ def _layout(units, parts, h, collapsed) -> Layout:
     return Layout(units, parts, h, collapsed)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def find(key: tuple, units: tuple[int, ...]) -> int:
     """Number of the part of these units on the layout of this key."""
     return _layout(*key).find(units)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def composition(key: tuple, degree: int) -> Composition:
     """The plan of f(Z) on the layout of this key, for Z stored up to degree."""
     return _composition(key, degree)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def product(key: tuple, left_degree: int, right_degree: int) -> tuple[tuple[Term, ...], ...]:
     """The plan of a product on the layout of this key."""
     return _product(key, left_degree, right_degree)
@@ -243,7 +250,7 @@ def gathering(n: int, d: int, kept: tuple[int, ...] | None, device: torch.device
     return torch.tensor(_listed(n, d, kept), device=device)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _listed(n: int, d: int, kept: tuple[int, ...] | None) -> list[int]:
     return _gathering(n, d, kept, "cpu").tolist()
 
@@ -263,6 +270,19 @@ def _gathering(n, d, kept, device) -> Tensor:
     if kept is not None:
         return _positions(n, d, kept).to(device)
     return _rank(n, torch.cartesian_prod(*(torch.arange(n),) * d).sort(1).values).to(device)
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """torch.broadcast_shapes, which at its first call imports sympy (half a second)."""
+    width = max([0, *[len(shape) for shape in shapes]])
+    padded = [(1,) * (width - len(shape)) + tuple(shape) for shape in shapes]
+    result = []
+    for k in range(width):
+        longer = [shape[k] for shape in padded if shape[k] != 1] or [1]
+        if any(n != longer[0] for n in longer):
+            raise ValueError(f"shapes {', '.join(str(tuple(shape)) for shape in shapes)} do not broadcast")
+        result.append(longer[0])
+    return tuple(result)
 
 
 def _bits(mask: int) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
-from hodsim.multicomplex.layout import Layout, find, gathering
+from hodsim.multicomplex.layout import Layout, broadcast, find, gathering
 from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, sum_to
 from hodsim.multicomplex.rules import apply
 
@@ -29,12 +29,29 @@ class Multicomplex:
 
     rows: (R, *shape), the parts of degree 0 to `degree`, as the layout orders them; higher ones are zero.
     seeded: the parts of `Axes` (last of degree 1) are the unit vectors along the last dimension and not stored.
-    tape: a list on which the steps of the pass are noted (`reverse.py`), or None."""
+    tape: a list on which the steps of the pass are noted (`reverse.py`), or None.
+    offset: a constant still to be added to the real part, as the next function does while it reads that part."""
 
-    __slots__ = ("degree", "layout", "rows", "seeded", "tape")
+    __slots__ = ("_offset", "_rows", "_shifted", "degree", "layout", "seeded", "tape")
 
-    def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list[Step] | None = None):
-        self.rows, self.layout, self.degree, self.seeded, self.tape = rows, layout, degree, seeded, tape
+    def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list[Step] | None = None,
+                 offset: Tensor | None = None):
+        self._rows, self._offset, self._shifted = rows, offset, None
+        self.layout, self.degree, self.seeded, self.tape = layout, degree, seeded, tape
+
+    @property
+    def rows(self) -> Tensor:
+        if self._offset is None:
+            return self._rows
+        if self._shifted is None:
+            count = self.layout.sizes[0]
+            self._shifted = torch.cat([self._rows[:count] + self._offset, self._rows[count:]])
+        return self._shifted
+
+    @property
+    def key(self) -> int:
+        """The same for a number and its copies on a tape."""
+        return id(self._rows)
 
     # -- parts ---------------------------------------------------------------------------------------------------------------
 
@@ -80,8 +97,8 @@ class Multicomplex:
     def truncated(self, degree: int) -> Multicomplex:
         """The same number without its parts above a degree, and without a tape."""
         if self.degree <= degree:
-            return Multicomplex(self.rows, self.layout, self.degree, seeded=self.seeded)
-        return Multicomplex(self.rows[: self.layout.stored[degree]], self.layout, degree)
+            return Multicomplex(self._rows, self.layout, self.degree, seeded=self.seeded, offset=self._offset)
+        return Multicomplex(self._rows[: self.layout.stored[degree]], self.layout, degree, offset=self._offset)
 
     def note(self, result: Multicomplex, pull: Callable, *others: Multicomplex, op: Callable | None = None) -> Multicomplex:
         """Note on the tape that result came from this number (and others), and how adjoints go back."""
@@ -107,24 +124,24 @@ class Multicomplex:
     def compose(self, tower: Tower) -> Multicomplex:
         """f(Z) for an elementwise f given by its derivatives: (x, order) -> [f(x), f'(x), .., f^(order)(x)]."""
         z = self.stored()
-        result = z.like(compose(z.layout, z.rows, z.degree, tower), z.layout.order if z.degree else 0)
+        result = z.like(compose(z.layout, z._rows, z.degree, tower, z._offset), z.layout.order if z.degree else 0)
         return result if z.tape is None else z.note(result, pull_function(tower), op=tower)
 
-    def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul) -> Multicomplex:
-        """op(Z, W) for a bilinear op that broadcasts leading axes; both must have equally many dimensions."""
+    def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul, pull: Callable | None = None) -> Multicomplex:
+        """op(Z, W) for a bilinear op that broadcasts leading axes. pull: (adjoint, Z, W) -> adjoints of both, for an op of one's own."""
         z, w = self.stored(), other.stored()
         _same_layout(z, w)
         left = z.blocks()
         rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
         result = Multicomplex(rows, z.layout, degree, tape=_tape(z, w))
-        return z.note(result, pull_product(op), w, op=op)
+        return z.note(result, pull or pull_product(op), w, op=op)
 
     def shift(self, value) -> Multicomplex:
         """Z + c: a constant touches the real part only."""
         z = self.stored()
         rows, count = z.rows, z.layout.sizes[0]
         if isinstance(value, Tensor):
-            shape = torch.broadcast_shapes(value.shape, z.shape)
+            shape = broadcast(value.shape, z.shape)
             if shape != z.shape:
                 rows = aligned(rows, len(shape)).expand(len(rows), *shape)
         result = z.like(rows + value if z.degree == 0 else torch.cat([rows[:count] + value, rows[count:]]))
@@ -139,7 +156,7 @@ class Multicomplex:
         _same_layout(z, w)
         if z.degree < w.degree:
             z, w = w, z
-        shape = torch.broadcast_shapes(z.shape, w.shape)
+        shape = broadcast(z.shape, w.shape)
         left, right = aligned(z.rows, len(shape)), aligned(w.rows, len(shape))
         if len(left) == len(right):
             rows = left + right
@@ -213,15 +230,15 @@ class Multicomplex:
 
     @property
     def shape(self) -> torch.Size:
-        return self.rows.shape[1:]
+        return self._rows.shape[1:]
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.rows.dtype
+        return self._rows.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.rows.device
+        return self._rows.device
 
     @property
     def requires_grad(self) -> bool:
@@ -229,7 +246,7 @@ class Multicomplex:
 
     @property
     def ndim(self) -> int:
-        return self.rows.dim() - 1
+        return self._rows.dim() - 1
 
     @property
     def T(self) -> Multicomplex:
@@ -245,7 +262,7 @@ class Multicomplex:
         return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
-        return self.rows.dim() - 1
+        return self._rows.dim() - 1
 
     def numel(self) -> int:
         return self.shape.numel()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from hodsim.multicomplex.layout import Layout, Unit, layout
+from hodsim.multicomplex.layout import Layout, Unit, broadcast, layout
 from hodsim.multicomplex.number import Multicomplex
 
 Vectors = Mapping[str, Tensor] | Sequence[Tensor]
@@ -38,11 +38,11 @@ def named_vectors(module: nn.Module, vectors: Vectors) -> dict[str, Tensor]:
     return dict(vectors)
 
 
-def vector_lanes(module: nn.Module, vectors: Vectors) -> torch.Size:
+def vector_lanes(module: nn.Module, vectors: Vectors) -> tuple[int, ...]:
     """Lanes of a batch of parameter directions."""
     parameters = dict(module.named_parameters())
     named = named_vectors(module, vectors)
-    return torch.broadcast_shapes(*(v.shape[: v.dim() - parameters[name].dim()] for name, v in named.items()))
+    return broadcast(*(v.shape[: v.dim() - parameters[name].dim()] for name, v in named.items()))
 
 
 @contextmanager

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from hodsim import checks
-from hodsim.multicomplex.layout import Axes, Layout, Unit, layout
+from hodsim.multicomplex.layout import Axes, Layout, Unit, broadcast, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.parameters import perturbed, vector_lanes
 
 Function = Callable[[Tensor], Tensor]
-Direction = Union[Tensor, Axes, "Mapping[str, Tensor]", "tuple[Tensor | Axes, Mapping[str, Tensor]]"]
+InputDirection = Tensor | Axes
+Direction = Union[InputDirection, "Mapping[str, Tensor]", "tuple[InputDirection, Mapping[str, Tensor]]"]
 
 
 def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
@@ -34,16 +35,23 @@ def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, 
     collapse: give the highest part summed over its lanes (sum over k of D^2 f[a_k, a_k], a Laplacian) in place of each.
 
     Raises NotImplementedError for a torch function without a rule (rules.py says how to add one)."""
+    return pass_through(f, x, directions, h=h, parts=parts, collapse=collapse)[1]
+
+
+def pass_through(f: Function, x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
+                 collapse: bool = False, tape: list | None = None) -> tuple[Multicomplex, Multicomplex]:
+    """The seeded input and the output of one pass, with f's parameters perturbed where directions say so."""
     if not any(isinstance(a, (Mapping, tuple)) for a in directions):
-        return call(f, seed(x, directions, h=h, parts=parts, collapse=collapse))
+        z = seed(x, directions, h=h, parts=parts, collapse=collapse, tape=tape)
+        return z, call(f, z)
     if not isinstance(f, nn.Module):
         raise TypeError(f"a direction perturbs parameters of a function ({f!r}); expected f to be the module that owns them")
     inputs, parameters = _split(f, x, directions)
-    z = seed(x, inputs, h=h, parts=parts, collapse=collapse)
+    z = seed(x, inputs, h=h, parts=parts, collapse=collapse, tape=tape)
     if all(isinstance(a, Mapping) for a in directions):
         z = z.like(z.rows[: z.layout.sizes[0]], 0)
     with perturbed(f, z.layout, parameters):
-        return call(f, z)
+        return z, call(f, z)
 
 
 def _split(module: nn.Module, x: Tensor, directions: Sequence[Direction]) -> tuple[list[Tensor | Axes], list[Mapping | None]]:
@@ -67,7 +75,7 @@ def derivative(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, c
     return z.part(*z.layout.all_units)
 
 
-def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
+def seed(x: Tensor, directions: Sequence[InputDirection], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
          collapse: bool = False, tape: list | None = None) -> Multicomplex:
     """The perturbed input x + sum_j a_j eps_j."""
     if not x.is_floating_point():
@@ -85,14 +93,14 @@ def seed(x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: S
     return _stack(plan, x if x.shape == shape else x.expand(shape), directions, tape)
 
 
-def _unit(number: int, a: Tensor | Axes, shape: torch.Size) -> Unit:
+def _unit(number: int, a: InputDirection, shape: tuple[int, ...]) -> Unit:
     """The unit of a direction for x of this shape."""
     if isinstance(a, Axes):
         return Unit(number, (), shape[-1], True) if a.independent else Unit(number, (shape[-1],), 0, True)
     return Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)]))
 
 
-def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:
+def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> tuple[int, ...]:
     """The shape of x, with dimensions of length one grown to those of the directions."""
     shape = x.shape
     for number, a in enumerate(directions):
@@ -103,14 +111,14 @@ def _common_shape(x: Tensor, directions: Sequence[Direction]) -> torch.Size:
         trailing = a.shape[max(a.dim() - x.dim(), 0) :]
         if trailing != shape:
             try:
-                shape = torch.broadcast_shapes(shape, trailing)
-            except RuntimeError:
+                shape = broadcast(shape, trailing)
+            except ValueError:
                 expected = ", ".join(map(str, x.shape))
                 raise ValueError(f"direction {number} has shape {tuple(a.shape)}; expected (*lanes, {expected}), as x") from None
     return shape
 
 
-def _stack(plan: Layout, x: Tensor, directions: Sequence[Direction], tape: list | None) -> Multicomplex:
+def _stack(plan: Layout, x: Tensor, directions: Sequence[InputDirection], tape: list | None) -> Multicomplex:
     """Rows of the real part and of the stored directions; the axes, last of degree 1, are left to the first linear layer."""
     rows = [x.expand(*plan.lanes[0], *x.shape).reshape(-1, *x.shape) if plan.h else x.unsqueeze(0)]
     seeded = False
@@ -126,7 +134,7 @@ def _stack(plan: Layout, x: Tensor, directions: Sequence[Direction], tape: list 
     return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape)
 
 
-def dense_axes(x: Tensor, directions: Sequence[Direction]) -> list[Tensor]:
+def dense_axes(x: Tensor, directions: Sequence[InputDirection]) -> list[Tensor]:
     """With h > 0 every part depends on all directions: axes are written out, independent ones on lane axes of their own."""
     n = x.shape[-1]
     eye = torch.eye(n, dtype=x.dtype, device=x.device)

@@ -11,21 +11,20 @@ one entry for each output that is pulled back, so a Jacobian is one walk. All of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from hodsim.multicomplex.number import Multicomplex
+Number = Any    # a Multicomplex, whose module imports this one
 
 
 class Step(NamedTuple):
     """One step of a pass: output = function of inputs. op: the derivative tower, the bilinear op, F.linear, or None of other linear ones."""
 
-    inputs: tuple[Multicomplex, ...]
-    output: Multicomplex
+    inputs: tuple[Number, ...]
+    output: Number
     pull: Callable[..., tuple]         # (adjoint of the output, *inputs) -> adjoints of the inputs
     op: Callable | None
 
@@ -34,17 +33,17 @@ class Step(NamedTuple):
         return self.op is not None and self.op is not F.linear
 
 
-def pull_back(tape: list[Step], output: Multicomplex, adjoint: Multicomplex, *, degree: int | None = None) -> dict[int, Multicomplex]:
-    """Adjoints of all numbers of a pass, by the identity of their rows. degree: of the inputs to use; 0 is plain backpropagation."""
-    adjoints = {id(output.rows): adjoint}
+def pull_back(tape: list[Step], output: Number, adjoint: Number, *, degree: int | None = None) -> dict[int, Number]:
+    """Adjoints of all numbers of a pass, by their keys. degree: of the inputs to use; 0 is plain backpropagation."""
+    adjoints = {output.key: adjoint}
     for step in reversed(tape):
-        u = adjoints.get(id(step.output.rows))
+        u = adjoints.get(step.output.key)
         if u is None:
             continue
         inputs = step.inputs if degree is None else tuple(z.truncated(degree) for z in step.inputs)
         for z, found in zip(step.inputs, step.pull(u, *inputs), strict=True):
-            key = id(z.rows)
-            known = adjoints.get(key) if key != id(step.output.rows) else None
+            key = z.key
+            known = adjoints.get(key) if key != step.output.key else None
             adjoints[key] = found if known is None else known + found
     return adjoints
 
@@ -82,7 +81,7 @@ def pull_linear(function: Callable[[Tensor], Tensor]) -> Callable:
     return pull
 
 
-def sum_to(u: Multicomplex, shape: torch.Size) -> Multicomplex:
+def sum_to(u: Number, shape: torch.Size) -> Number:
     """The adjoint of broadcasting from `shape`; u has one leading dimension more."""
     if u.shape[1:] == shape:
         return u

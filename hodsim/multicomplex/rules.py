@@ -111,7 +111,9 @@ def _name(function: Callable) -> str:
 
 
 def _calling_module() -> str:
-    """The innermost nn.Module on the call stack, in words."""
+    """The innermost nn.Module on the call stack, in words; a graph does not know its stack."""
+    if torch.compiler.is_compiling():
+        return ""
     frame = sys._getframe()
     while frame is not None:
         owner = frame.f_locals.get("self")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mpmath
+import pytest
 import torch
 from torch import Tensor, nn
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
 
 
@@ -66,45 +68,67 @@ def perceptron(widths: tuple[int, ...], activation: nn.Module, dtype=torch.float
 
 
 def mp_derivatives(f, x: float, order: int, digits: int = 50) -> list:
-    """f(x), f'(x), .. with `digits` digits."""
-    with mpmath.workdps(digits + 40):
-        return [+c for c in mpmath.taylor(f, mpmath.mpf(x), order)]
+    """Taylor coefficients f(x), f'(x), f''(x) / 2, .. with `digits` digits."""
+    with mpmath.workdps(digits):
+        return mp_taylor(f, mpmath.mpf(x), order)
+
+
+Number = dict[int, mpmath.mpf]      # parts by the bit mask of their units, eps_j^2 = 0
 
 
 def mp_directional(network: nn.Sequential, activation, x: Tensor, directions: list[Tensor], digits: int = 50) -> list:
     """D^k net(x)[a_1 .. a_k] of a perceptron with 50 digits: truncated multicomplex arithmetic over dictionaries, written afresh.
 
-    activation: (value, order) -> its derivatives in mpmath."""
+    activation: the layer of a list of numbers, (list[Number], k) -> list[Number]; see mp_elementwise."""
     k = len(directions)
     with mpmath.workdps(digits):
         z = [{0: mpmath.mpf(v), **{1 << j: mpmath.mpf(a[i].item()) for j, a in enumerate(directions)}} for i, v in enumerate(x.tolist())]
         for layer in network:
             if isinstance(layer, nn.Linear):
-                z = [_affine(row, bias, z) for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]
+                z = [mp_affine(row, bias, z) for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]
             else:
-                z = [_compose(number, activation(number.get(0, mpmath.mpf(0)), k), k) for number in z]
+                z = activation(z, k)
         return [number.get(2**k - 1, mpmath.mpf(0)) for number in z]
 
 
-def _affine(row, bias, z):
-    out: dict = {0: mpmath.mpf(bias)}
+def mp_elementwise(pick):
+    """An activation by the smooth function that serves near t: pick(t) -> f."""
+    def layer(z: list[Number], k: int) -> list[Number]:
+        return [mp_compose(pick(number[0]), number, k) for number in z]
+
+    return layer
+
+
+def mp_affine(row, bias, z: list[Number]) -> Number:
+    out: Number = {0: mpmath.mpf(bias)}
     for w, number in zip(row, z, strict=True):
         for mask, value in number.items():
             out[mask] = out.get(mask, mpmath.mpf(0)) + mpmath.mpf(w) * value
     return out
 
 
-def _compose(z, derivatives, k: int):
-    """sum over j of f^(j) (Z - z_0)^j / j!."""
-    increment = {mask: value for mask, value in z.items() if mask}
-    power, out = {0: mpmath.mpf(1)}, {0: derivatives[0]}
-    for j in range(1, k + 1):
-        following: dict = {}
-        for s, a in power.items():
-            for t, b in increment.items():
-                if not s & t:
-                    following[s | t] = following.get(s | t, mpmath.mpf(0)) + a * b
-        power = following
-        for mask, value in power.items():
-            out[mask] = out.get(mask, mpmath.mpf(0)) + derivatives[j] * value / mpmath.factorial(j)
+def mp_product(z: Number, w: Number) -> Number:
+    out: Number = {}
+    for s, a in z.items():
+        for t, b in w.items():
+            if not s & t:
+                out[s | t] = out.get(s | t, mpmath.mpf(0)) + a * b
     return out
+
+
+def mp_compose(f, z: Number, k: int) -> Number:
+    """sum over j of f^(j) (Z - z_0)^j / j!, j up to k; f's Taylor coefficients by numerical differentiation with many digits."""
+    coefficients = mp_taylor(f, z[0], k)
+    increment = {mask: value for mask, value in z.items() if mask}
+    power: Number = {0: mpmath.mpf(1)}
+    out: Number = {0: coefficients[0]}
+    for c in coefficients[1:]:
+        power = mp_product(power, increment)
+        for mask, value in power.items():
+            out[mask] = out.get(mask, mpmath.mpf(0)) + c * value
+    return out
+
+
+def mp_taylor(f, x, order: int) -> list:
+    with mpmath.workdps(mpmath.mp.dps + 40):
+        return [+c for c in mpmath.taylor(f, x, order)]

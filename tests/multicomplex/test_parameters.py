@@ -6,7 +6,15 @@ from multicomplex_oracles import perceptron
 from torch import nn
 from torch.nn import functional as F
 
-from hodsim.multicomplex import Multicomplex, derivative, derivatives, gauss_newton_vector_product, hessian_vector_product, perturbed
+from hodsim.multicomplex import (
+    Multicomplex,
+    derivative,
+    derivatives,
+    gauss_newton_vector_product,
+    hessian_vector_product,
+    left_contraction,
+    perturbed,
+)
 from hodsim.multicomplex.layout import Unit, layout
 from hodsim.multicomplex.parameters import loss_gradient_hessian
 
@@ -88,6 +96,20 @@ def test_inputs_and_parameters_at_once_match_finite_perturbation_theory():
     only = derivative(net, x, v, v)
     second = torch.func.jvp(lambda *p: torch.func.jvp(lambda *q: f(x, *q), p, flat)[1], parameters, flat)[1]
     torch.testing.assert_close(only, second, rtol=1e-12, atol=1e-13)
+
+
+def test_left_contraction_along_parameters_is_the_gradient_of_their_derivative():
+    """w . D^2 f[(a, V), .] by x, by reverse over forward differentiation of the two-argument function."""
+    net, x, _, v = problem(4)
+    a, w = torch.randn(7, 3, dtype=torch.float64), torch.randn(7, 4, dtype=torch.float64)
+    names, parameters = list(v), tuple(p.detach() for p in net.parameters())
+
+    def f(x, *parameters):
+        return torch.func.functional_call(net, dict(zip(names, parameters, strict=True)), x)
+
+    for direction, step in (((a, v), a), (v, torch.zeros_like(a))):
+        along = torch.func.grad(lambda t, step=step: (torch.func.jvp(f, (t, *parameters), (step, *v.values()))[1] * w).sum())
+        torch.testing.assert_close(left_contraction(net, x, w, direction), along(x), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("h", [0.0, 1e-8])
