@@ -10,7 +10,7 @@ import typer
 from hodsim.apps.console import comparison, progress_bar, say
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel, StVK
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, Sampling
+from hodsim.reduced import CompiledStep, CubicForce, ReducedModel, Sampling, choose_cubature
 from hodsim.report import Contender, evaluate, summary, write_report
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model, Subspace, pca
@@ -53,7 +53,7 @@ def make_report(problem: Problem, model: Model, snapshots: Snapshots, folder: Pa
 
 
 def contenders(model: Model, snapshots: Snapshots) -> list[Contender]:
-    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the same number of elements and with the exact force."""
+    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise."""
     full, poses = model.full, snapshots.split("train").poses()
     exact, sampled = ReducedModel(full, model.subspace), ReducedModel.of(model)
     name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
@@ -65,9 +65,10 @@ def contenders(model: Model, snapshots: Snapshots) -> list[Contender]:
         subspace = pca(poses, dim, mass=full.mass)
         chosen.append(_exact_linear(full, subspace))
         if elements and dim > model.subspace.dim:  # where a linear subspace is a match for the network
-            (*_, cubature) = Cubature.path(full, subspace, poses[:: max(1, len(poses) // CUBATURE_POSES)], sizes=[elements])
+            some = poses[:: max(1, len(poses) // CUBATURE_POSES)]
+            cubature, _ = choose_cubature(full, subspace, some, snapshots.split("validation"), bending_loads(full))
             sampled = ReducedModel(full, subspace, elasticity=cubature)
-            chosen.append(_compiled(sampled, f"{subspace.name}, {elements} elements", f"{len(cubature.chosen)} elements"))
+            chosen.append(_compiled(sampled, f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"))
     return chosen
 
 

@@ -119,10 +119,10 @@ def models(full: FullModel, snapshots: Snapshots, model: Model, curve: tuple[Sam
     ]
     for dim in (6, 12, 20):
         subspace = pca(poses, dim, mass=full.mass)
-        cubature = Cubature.path(full, subspace, thinned(poses), sizes=[elements])[-1]
+        cubature, _ = choose_cubature(full, subspace, thinned(poses), snapshots.split("validation"), bending_loads(full))
         contenders += [
             contender(ReducedModel(full, subspace, elasticity=CubicForce(full, subspace)), subspace.name, "cubic"),
-            contender(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature", f"{elements} elements"),
+            contender(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"),
         ]
     cases = [case for case in snapshots.cases if case.split == "test"]
     evaluation = evaluate(full, contenders, cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)

@@ -74,7 +74,7 @@ def test_the_report_has_the_promised_keys(folder):
     assert report.keys() >= {"dofs", "latent", "full", "models", "offline", "break_even_steps", "environment"}
     assert report["dofs"] == 48 and report["latent"] == 3
     networks = [("HoD-Net 3", 3), ("HoD-Net 3, all elements", 3), ("HoD-Net 3, Euler-Lagrange", 3)]
-    linear = [("PCA 6", 6), ("PCA 6, 10 elements", 6), ("PCA 12", 12), ("PCA 12, 10 elements", 12), ("PCA 20", 20), ("PCA 20, 10 elements", 20)]
+    linear = [("PCA 6", 6), ("PCA 6, cubature", 6), ("PCA 12", 12), ("PCA 12, cubature", 12), ("PCA 20", 20), ("PCA 20, cubature", 20)]
     assert [(model["name"], model["r"]) for model in report["models"]] == networks + linear
     for model in report["models"]:
         assert model.keys() >= {

@@ -35,7 +35,7 @@ class Training:
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
-    coordinates: int = 48
+    coordinates: int = 24
     stride: int = 4
     batch: int = 256
     epochs: int = 500

@@ -85,10 +85,10 @@ def test_stiffness_has_major_symmetry(material):
 )
 def test_variation_is_the_weighted_stiffness_along_directions(material, variation):
     F, rng = gradients(7), np.random.default_rng(0)
-    dF, weights, dP = rng.standard_normal((3, 3, 7, 5)), rng.random(7), np.empty((3, 3, 7, 5))
+    dF, weights, dP = rng.standard_normal((5, 70)), rng.random(7), np.empty((5, 70))
     variation(np.ascontiguousarray(F.transpose(1, 2, 0)), dF, weights, *material(E, NU).constants, dP)
-    expected = np.einsum("e,eijkl,klen->ijen", weights, material(E, NU).stiffness(F), dF)
-    np.testing.assert_allclose(dP, expected, atol=100 * EPS * np.abs(expected).max())
+    expected = np.einsum("e,eijkl,nkle->nije", weights, material(E, NU).stiffness(F), dF[:, :63].reshape(5, 3, 3, 7))
+    np.testing.assert_allclose(dP[:, :63].reshape(5, 3, 3, 7), expected, atol=100 * EPS * np.abs(expected).max())
 
 
 @ALL

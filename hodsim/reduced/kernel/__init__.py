@@ -1,9 +1,9 @@
 """The reduced step, compiled: residual, exact tangent, Newton's method and whole rollouts of a perceptron's latent motion.
 
-Every quantity is carried as lanes: the row of a neuron, of a feature or of a strain holds [value, d/dq_1, .., d/dq_r, padding], so that a
+Derivatives by q are carried as lanes: the row of a neuron, of a feature or of a strain holds [d/dq_1, .., d/dq_r, padding], so that a
 linear layer is one matrix product, and an activation or a material one loop over lanes that the compiler vectorises. See `network` for
-the lanes of the features, `elastic` for those of the sampled elements, `equation` for what is solved, `newton` and `rollout` for how.
-`hodsim.reduced.compiled` is the face of all this.
+the features, `elastic` for the sampled elements, `equation` for what is solved, `newton` and `rollout` for how. `hodsim.reduced.compiled` is
+the face of all this.
 """
 
 from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation

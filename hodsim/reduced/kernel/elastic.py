@@ -17,12 +17,11 @@ from hodsim.reduced.kernel.plan import NEO_HOOKEAN, STVK, compiled
 
 @compiled
 def element_stress(plan, work):
-    """P of the elements times their weighted volumes, from the value lanes of F."""
-    n, c = len(plan.volumes), plan.constants
+    """P of the elements times their weighted volumes, from D g, which becomes F."""
+    n, c, volumes, strain, rest = len(plan.volumes), plan.constants, plan.volumes, work.strain, plan.rest
     for i in range(9 * n):
-        work.F[i, 0] += plan.rest[i]
-        work.deformation[i] = work.F[i, 0]
-    F, P = work.deformation.reshape(3, 3, n), work.stress[: 9 * n].reshape(3, 3, n)
+        strain[i] += rest[i]
+    F, P = strain[: 9 * n].reshape(3, 3, n), work.stress[: 9 * n].reshape(3, 3, n)
     if plan.law == STVK:
         kernels.stvk_stress(F, c[0], c[1], P)
     elif plan.law == NEO_HOOKEAN:
@@ -32,14 +31,14 @@ def element_stress(plan, work):
     for i in range(3):
         for j in range(3):
             for e in range(n):
-                P[i, j, e] *= plan.volumes[e]
+                P[i, j, e] *= volumes[e]
 
 
 @compiled
 def element_stiffness(plan, work):
-    """The variation of the weighted P along each lane of F; in the value lane it has no meaning."""
-    n, c, L = len(plan.volumes), plan.constants, work.F.shape[1]
-    F, dF, dP = work.deformation.reshape(3, 3, n), work.F[: 9 * n].reshape(3, 3, n, L), work.dP[: 9 * n].reshape(3, 3, n, L)
+    """The variation of the weighted P along each lane of F."""
+    n, c, r = len(plan.volumes), plan.constants, plan.widths[0]
+    F, dF, dP = work.strain[: 9 * n].reshape(3, 3, n), work.dF[:r], work.dP[:r]  # not those that are padding
     if plan.law == STVK:
         kernels.stvk_variation(F, dF, plan.volumes, c[0], c[1], dP)
     elif plan.law == NEO_HOOKEAN:
@@ -51,7 +50,7 @@ def element_stiffness(plan, work):
 @compiled
 def element_energy(plan, work):
     n, c = len(plan.volumes), plan.constants
-    F, density = work.deformation.reshape(3, 3, n), work.dP.reshape(-1)[:n]  # which the next tangent overwrites
+    F, density = work.strain[: 9 * n].reshape(3, 3, n), work.dP.reshape(-1)[:n]  # which the next tangent overwrites
     if plan.law == STVK:
         kernels.stvk_energy(F, c[0], c[1], density)
     elif plan.law == NEO_HOOKEAN:
@@ -64,7 +63,7 @@ def element_energy(plan, work):
 @compiled
 def cubic_force(plan, work, force):
     """dV/dg (m,)."""
-    g, y, Ky = work.value, work.monomials[0], work.monomials[1]
+    g, y, Ky = work.values[0], work.monomials[0], work.monomials[1]
     m = len(g)
     y[0] = 1.0
     at = 1 + m
@@ -86,7 +85,7 @@ def cubic_force(plan, work, force):
 @compiled
 def cubic_stiffness(plan, work):
     """Write d^2 V/dg^2 to work.hessian, where the last cubic_force was taken."""
-    g, Ky, K, H, slants = work.value, work.monomials[1], plan.cubic, work.hessian, work.slants
+    g, Ky, K, H, slants = work.values[0], work.monomials[1], plan.cubic, work.hessian, work.slants
     m = len(g)
     slants[:] = K[1 : 1 + m]
     at = 1 + m

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
-from hodsim.reduced.kernel.network import add_curvature, propagate
+from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
 from hodsim.reduced.kernel.plan import CUBIC, compiled
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
@@ -31,71 +31,70 @@ class Equation(NamedTuple):
 
 @compiled
 def residual(plan, work, equation, q, R):
-    """R (r,). Leaves behind what `tangent` and `potential` read. The seeds of the derivatives are set already."""
-    r, features, strain, stress, dP = len(q), work.features, work.F, work.stress, work.dP
-    n9, k_rows, variational = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL
-    own = work.unmixed if len(plan.mixing) else features
-    for i in range(r):
-        own[0, i, 0] = q[i]
+    """R (r,). Leaves behind what `tangent` and `potential` read."""
+    strain, stress, p, values = work.strain, work.stress, work.p, work.values
+    n9, inertial, variational = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL
+    own = work.own if len(plan.mixing) else values
+    v0, a0, c, dragged = equation.v0, equation.a0, equation.c, work.dragged
+    for i in range(len(q)):
+        own[0, i] = q[i]
         if not variational:
-            own[1, i, 0] = equation.s1 * q[i] + equation.v0[i]
-            own[2, i, 0] = equation.s2 * q[i] + equation.a0[i]
-    propagate(plan, work, 1 if variational else 3)
+            own[1, i] = equation.s1 * q[i] + v0[i]
+            own[2, i] = equation.s2 * q[i] + a0[i]
+    propagate_values(plan, work, 1 if variational else 3)
 
-    np.dot(plan.strain, features[0], strain)
+    np.dot(plan.strain, values[0], strain)
+    if not variational:
+        np.dot(plan.strain[n9 : n9 + inertial], values[2], strain[n9 : n9 + inertial])
+        if len(plan.drag):
+            np.dot(plan.drag, values[1], dragged)
+            for i in range(inertial):
+                strain[n9 + i] += dragged[i]
+    for i in range(len(c)):
+        stress[n9 + i] = strain[n9 + i] - c[i]
     if plan.law != CUBIC:
         element_stress(plan, work)
-    if not variational:
-        np.dot(plan.strain[n9 : n9 + k_rows], features[2], dP[n9 : n9 + k_rows])
-        if len(plan.drag):
-            np.dot(plan.drag, features[1], work.drag)
-    for i in range(len(equation.c)):
-        for k in range(strain.shape[1]):
-            if variational or i >= k_rows:
-                dP[n9 + i, k] = strain[n9 + i, k]
-            elif len(plan.drag):
-                dP[n9 + i, k] += work.drag[i, k]
-        stress[n9 + i] = dP[n9 + i, 0] - equation.c[i]
-    np.dot(strain.T, stress, work.lanes)
-    for k in range(r):
-        R[k] = work.lanes[1 + k]
+    np.dot(plan.strain.T, stress, p)
     if plan.law == CUBIC:
-        for i in range(len(work.value)):
-            work.value[i] = features[0, i, 0]
-        cubic_force(plan, work, work.p)
-        np.dot(features[0].T, work.p, work.lanes)
-        for k in range(r):
-            R[k] += work.lanes[1 + k]
+        cubic_force(plan, work, work.force)
+        p += work.force
+    pull_back(plan, work, p, R)
 
 
 @compiled
 def tangent(plan, work, equation, T):
     """dR/dq (r, r) where the last residual was taken."""
-    r, features, square, p = len(T), work.features, work.square, work.p
+    dF, dP, lanes, square, accelerated, drag = work.dF, work.dP, work.lanes, work.square[0], work.accelerated, work.drag
+    n9, inertial, variational, damped = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL, len(plan.drag) > 0
+    propagate_lanes(plan, work, 1 if variational else 3)
+    np.dot(lanes[0].T, plan.strain.T, dF)
     if plan.law != CUBIC:
         element_stiffness(plan, work)
-    np.dot(work.F.T, work.dP, square[0])
+    for k in range(len(T)):
+        for i in range(n9, dF.shape[1]):
+            dP[k, i] = dF[k, i]
+    if not variational:
+        np.dot(plan.strain[n9 : n9 + inertial], lanes[2], accelerated)
+        if damped:
+            np.dot(plan.drag, lanes[1], drag)
+        for i in range(inertial):
+            for k in range(len(T)):
+                dP[k, n9 + i] = accelerated[i, k] + (drag[i, k] if damped else 0.0)
+    np.dot(dF, dP.T, square)
     if plan.law == CUBIC:
         cubic_stiffness(plan, work)
-        np.dot(work.hessian, features[0], work.products)
-        np.dot(features[0].T, work.products, square[1])
-        square[0] += square[1]
-    if len(plan.widths) > 1:
-        if plan.law == CUBIC:
-            work.value[:] = p
-            np.dot(plan.strain.T, work.stress, p)
-            p += work.value
-        else:
-            np.dot(plan.strain.T, work.stress, p)
-        add_curvature(plan, work, p, square[0])
-    for i in range(r):
-        for k in range(r):
-            T[i, k] = square[0, 1 + i, 1 + k]
+        np.dot(work.hessian, lanes[0], work.products)
+        np.dot(lanes[0].T, work.products, work.square[1])
+        square += work.square[1]
+    add_curvature(plan, work, square)
+    for i in range(len(T)):
+        for k in range(len(T)):
+            T[i, k] = square[i, k]
 
 
 @compiled
 def potential(plan, work):
-    """The incremental potential |R g - c|^2 / 2 + V of the variational form, where the last residual was taken."""
-    inertia = work.stress[9 * len(plan.volumes) :]
+    """The incremental potential |R g - c|^2 / 2 + V of the variational form, springs included, where the last residual was taken."""
+    quadratic = work.stress[9 * len(plan.volumes) :]
     elastic = 0.5 * np.dot(work.monomials[0], work.monomials[1]) if plan.law == CUBIC else element_energy(plan, work)
-    return 0.5 * np.dot(inertia, inertia) + elastic
+    return 0.5 * np.dot(quadratic, quadratic) + elastic

@@ -1,15 +1,19 @@
-"""The features g(q) = [q, h(q)] of a SiLU perceptron h in lanes, and their second derivative contracted.
+"""The features g(q) = [q, h(q)] of a SiLU perceptron h, their derivative in lanes, and what is pulled back through them.
 
-There are three blocks of lanes: a neuron, its rate and its acceleration. As q moves with velocity v and acceleration a, a neuron z has
-z_v = Dz v and z_a = Dz a + D^2 z[v, v]. An integrator writes v = s1 q + v0 and a = s2 q + a0; seeded with their derivatives, s1 I and s2 I,
-the derivative lanes are those of the whole equation, the third derivative of eq. 12 among them. An activation s maps the lanes by
+There are three blocks: a neuron, its rate and its acceleration. As q moves with velocity v and acceleration a, a neuron z has z_v = Dz v and
+z_a = Dz a + D^2 z[v, v]; an activation s maps the three to
 
-    s        s' z_v                  s'' z_v^2 + s' z_a
-    s' z_k   s'' z_v z_k + s' z_vk   s''' z_v^2 z_k + s'' (2 z_v z_vk + z_a z_k) + s' z_ak
+    s    s' z_v    s'' z_v^2 + s' z_a
 
-D^2 g itself is only wanted contracted with the unbalanced force p, which one reverse sweep over the layers does:
+and their derivatives, a lane for each latent coordinate, to
 
-    p . D^2 g = sum over l of A_l^T diag(lambda_l s''_l) A_l,    lambda_(l-1) = W_l^T (lambda_l s'_l),    A_l = dz_l/dq
+    s' z_k    s'' z_v z_k + s' z_vk    s''' z_v^2 z_k + s'' (2 z_v z_vk + z_a z_k) + s' z_ak
+
+An integrator writes v = s1 q + v0 and a = s2 q + a0; seeded with their derivatives, s1 I and s2 I, the lanes are those of the whole
+equation, the third derivative of eq. 12 among them. A residual needs values only, the lanes are for the tangent. One reverse sweep takes
+an unbalanced force p on the features to Dg^T p, and leaves behind what p . D^2 g needs:
+
+    lambda_(l-1) = W_l^T (lambda_l s'_l),    p . D^2 g = sum over l of A_l^T diag(lambda_l s''_l) A_l,    A_l = dz_l/dq
 """
 
 from __future__ import annotations
@@ -21,23 +25,24 @@ from hodsim.reduced.kernel.plan import compiled
 
 @compiled
 def seed(plan, work, block, slope):
-    """Set the derivative lanes of a block of q, and of the first layer: q's own derivative is slope I."""
+    """Set the lanes of a block of q, and of the first layer: q's own derivative is slope I."""
     widths = plan.widths
     r = widths[0]
-    own = work.unmixed if len(plan.mixing) else work.features
+    lanes = work.own_lanes if len(plan.mixing) else work.lanes
+    before, network = work.before, plan.network
     for k in range(r):
-        own[block, k, 1 + k] = slope
+        lanes[block, k, k] = slope
         if len(widths) > 1:
             for i in range(widths[1]):
-                work.before[0, block, i, 1 + k] = slope * plan.network[i * r + k]
+                before[0, block, i, k] = slope * network[i * r + k]
 
 
 @compiled
-def propagate(plan, work, blocks):
-    """The lanes of the features from the seeds and the values of q, and of v and a, in the first r rows of the decoder's own features."""
+def propagate_values(plan, work, blocks):
+    """The features from q (and v and a), which are the first r of the decoder's own."""
     widths, network = plan.widths, plan.network
-    own = work.unmixed if len(plan.mixing) else work.features
     r, layers = widths[0], len(widths) - 1
+    own = work.own if len(plan.mixing) else work.values
     at = 0
     for l in range(layers):
         n_in, n_out = widths[l], widths[l + 1]
@@ -45,70 +50,101 @@ def propagate(plan, work, blocks):
         at += n_out * n_in
         bias = network[at : at + n_out]
         at += n_out
+        z, y, slopes = work.z[l], work.y[l], work.slopes[l]
         for b in range(blocks):
-            if l > 0:
-                np.dot(weights, work.after[l - 1, b, :n_in], work.before[l, b, :n_out])
-            else:  # the derivative lanes are there already
-                for i in range(n_out):
-                    z = 0.0
-                    for k in range(r):
-                        z += weights[i, k] * own[b, k, 0]
-                    work.before[0, b, i, 0] = z
-        after = work.after[l] if l < layers - 1 else own[:, r:]
-        activate(work.before[l], bias, blocks, work.slopes[l], after)
-    if len(plan.mixing):
-        for b in range(blocks):
-            np.dot(plan.mixing, own[b], work.features[b])
+            if l == 0:
+                np.dot(weights, own[b, :r], z[b, :n_out])
+            else:
+                np.dot(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
+        for i in range(n_out):
+            x = z[0, i] + bias[i]
+            sigmoid = 1 / (1 + np.exp(-x))
+            slope = sigmoid * (1 - sigmoid)
+            slopes[0, i] = sigmoid + x * slope
+            slopes[1, i] = slope * (2 + x * (1 - 2 * sigmoid))
+            y[0, i] = x * sigmoid
+            if blocks == 3:
+                slopes[2, i] = slope * (3 * (1 - 2 * sigmoid) + x * (1 - 6 * slope))
+                y[1, i] = slopes[0, i] * z[1, i]
+                y[2, i] = slopes[1, i] * z[1, i] ** 2 + slopes[0, i] * z[2, i]
+    for b in range(blocks):
+        if layers:
+            own[b, r:] = work.y[layers - 1, b, : widths[layers]]
+        if len(plan.mixing):
+            np.dot(plan.mixing, own[b], work.values[b])
 
 
 @compiled
-def activate(before, bias, blocks, slopes, after):
-    """Add the bias to the value lane and map all lanes by SiLU."""
-    L = before.shape[2]
-    for i in range(len(bias)):
-        z = before[0, i, 0] + bias[i]
-        sigmoid = 1 / (1 + np.exp(-z))
-        slope = sigmoid * (1 - sigmoid)
-        s1 = sigmoid + z * slope
-        s2 = slope * (2 + z * (1 - 2 * sigmoid))
-        slopes[0, i], slopes[1, i] = s1, s2
-        for k in range(L):
-            after[0, i, k] = s1 * before[0, i, k]
-        after[0, i, 0] = z * sigmoid
-        if blocks == 3:
-            s3 = slope * (3 * (1 - 2 * sigmoid) + z * (1 - 6 * slope))
-            v, a = before[1, i, 0], before[2, i, 0]
-            for k in range(L):
-                z_k, z_vk, z_ak = before[0, i, k], before[1, i, k], before[2, i, k]
-                after[1, i, k] = s2 * v * z_k + s1 * z_vk
-                after[2, i, k] = (s3 * v * v + s2 * a) * z_k + 2 * s2 * v * z_vk + s1 * z_ak
-            after[1, i, 0] = s1 * v
-            after[2, i, 0] = s2 * v * v + s1 * a
-
-
-@compiled
-def add_curvature(plan, work, p, square):
-    """Add p . D^2 g to square (L, L), lane by lane; where the last propagate was."""
+def propagate_lanes(plan, work, blocks):
+    """The lanes of the features from the seeds, where the values are."""
     widths, network = plan.widths, plan.network
-    r, layers, L = widths[0], len(widths) - 1, square.shape[0]
-    unmixed = p
+    r, layers, L = widths[0], len(widths) - 1, work.lanes.shape[2]
+    own = work.own_lanes if len(plan.mixing) else work.lanes
+    at = 0
+    for l in range(layers):
+        n_in, n_out = widths[l], widths[l + 1]
+        weights = network[at : at + n_out * n_in].reshape(n_out, n_in)
+        at += n_out * (n_in + 1)
+        before, slopes, z = work.before[l], work.slopes[l], work.z[l]
+        after = work.after[l] if l < layers - 1 else own[:, r:]
+        if l > 0:
+            for b in range(blocks):
+                np.dot(weights, work.after[l - 1, b, :n_in], before[b, :n_out])
+        for i in range(n_out):
+            s1 = slopes[0, i]
+            for k in range(L):
+                after[0, i, k] = s1 * before[0, i, k]
+            if blocks == 3:
+                rate, twice = slopes[1, i] * z[1, i], 2 * slopes[1, i] * z[1, i]
+                acceleration = slopes[2, i] * z[1, i] ** 2 + slopes[1, i] * z[2, i]
+                for k in range(L):
+                    z_k, z_vk, z_ak = before[0, i, k], before[1, i, k], before[2, i, k]
+                    after[1, i, k] = rate * z_k + s1 * z_vk
+                    after[2, i, k] = acceleration * z_k + twice * z_vk + s1 * z_ak
     if len(plan.mixing):
-        unmixed = work.unmixed_p
-        np.dot(plan.mixing.T, p, unmixed)
+        for b in range(blocks):
+            np.dot(plan.mixing, own[b], work.lanes[b])
+
+
+@compiled
+def pull_back(plan, work, p, R):
+    """R = Dg^T p (r,) by a reverse sweep, where the values are; keeps the adjoint of each layer."""
+    widths, network = plan.widths, plan.network
+    r, layers = widths[0], len(widths) - 1
+    own = p
+    if len(plan.mixing):
+        own = work.own_p
+        np.dot(plan.mixing.T, p, own)
+    for k in range(r):
+        R[k] = own[k]
     at = len(network)
     for l in range(layers - 1, -1, -1):
         n_in, n_out = widths[l], widths[l + 1]
         at -= n_out * (n_in + 1)
-        adjoint = work.adjoint[l, :n_out]
+        weights = network[at : at + n_out * n_in].reshape(n_out, n_in)
+        adjoint, scaled, slopes = work.adjoint[l, :n_out], work.scaled[:n_out], work.slopes[l, 0]
         for i in range(n_out):
             if l == layers - 1:
-                adjoint[i] = unmixed[r + i]
-            t = adjoint[i] * work.slopes[l, 1, i]
-            adjoint[i] *= work.slopes[l, 0, i]
-            for k in range(1, 1 + r):
-                scale = t * work.before[l, 0, i, k]
-                for j in range(L):
-                    square[k, j] += scale * work.before[l, 0, i, j]
+                adjoint[i] = own[r + i]
+            scaled[i] = adjoint[i] * slopes[i]
         if l > 0:
-            weights = network[at : at + n_out * n_in].reshape(n_out, n_in)
-            np.dot(weights.T, adjoint, work.adjoint[l - 1, :n_in])
+            np.dot(weights.T, scaled, work.adjoint[l - 1, :n_in])
+        else:
+            for i in range(n_out):
+                for k in range(r):
+                    R[k] += weights[i, k] * scaled[i]
+
+
+@compiled
+def add_curvature(plan, work, square):
+    """Add p . D^2 g to square (L, L), for the p of the last `pull_back`, where the lanes are."""
+    widths = plan.widths
+    r, L = widths[0], square.shape[0]
+    adjoint, slopes, A = work.adjoint, work.slopes, work.before
+    for l in range(len(widths) - 1):
+        for i in range(widths[l + 1]):
+            t = adjoint[l, i] * slopes[l, 1, i]
+            for k in range(r):
+                scale = t * A[l, 0, i, k]
+                for j in range(L):
+                    square[k, j] += scale * A[l, 0, i, j]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import carray, njit, types
+from numba.extending import intrinsic
 
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 compiled = njit(**OPTIONS)
@@ -39,28 +40,34 @@ class Plan(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a step overwrites; L lanes, w the widest layer."""
+    """What a step overwrites; L lanes, w the widest layer, `own` for the decoder's own features before they are mixed."""
 
-    before: np.ndarray  # each layer before its activation (layers, 3, w, L)
-    after: np.ndarray  # and after it
-    slopes: np.ndarray  # s' and s'' (layers, 2, w)
-    adjoint: np.ndarray  # (layers, w)
-    unmixed: np.ndarray  # the decoder's own features (3, M, L), where they are mixed
-    features: np.ndarray  # (3, m, L)
-    value: np.ndarray  # of the features (m,)
-    p: np.ndarray  # unbalanced force in feature space (m,)
-    unmixed_p: np.ndarray  # and on the decoder's own features (M,)
-    F: np.ndarray  # (9 n + k + s, L)
-    dP: np.ndarray  # likewise, weighted
-    drag: np.ndarray  # (k, L)
-    deformation: np.ndarray  # values of F (9 n,)
-    stress: np.ndarray  # values of P (9 n + k + s,), weighted
+    z: np.ndarray  # each layer before its activation (layers, 3, w)
+    y: np.ndarray  # and after it
+    slopes: np.ndarray  # s', s'', s''' (layers, 3, w)
+    before: np.ndarray  # lanes of z (layers, 3, w, L)
+    after: np.ndarray  # lanes of y
+    adjoint: np.ndarray  # of y (layers, w)
+    scaled: np.ndarray  # of z (w,)
+    own: np.ndarray  # (3, M)
+    own_lanes: np.ndarray  # (3, M, L)
+    own_p: np.ndarray  # (M,)
+    values: np.ndarray  # of the features (3, m)
+    lanes: np.ndarray  # (3, m, L)
+    p: np.ndarray  # unbalanced force on the features (m,)
+    force: np.ndarray  # CUBIC's part of it (m,)
+    strain: np.ndarray  # values of F, of inertia and of springs (9 n + k + s,)
+    stress: np.ndarray  # likewise, weighted
+    dragged: np.ndarray  # (k,)
+    dF: np.ndarray  # lanes of the strain, by lane (L, 9 n + k + s)
+    dP: np.ndarray  # and of the stress
+    accelerated: np.ndarray  # lanes of R g_a (k, L)
+    drag: np.ndarray  # and of R^-T C g_v
     monomials: np.ndarray  # y and K y (2, N)
     slants: np.ndarray  # K dy/dg_i (m, N)
     hessian: np.ndarray  # of a CUBIC potential (m, m)
     products: np.ndarray  # (m, L)
     square: np.ndarray  # (2, L, L)
-    lanes: np.ndarray  # (L,)
     latent: np.ndarray  # (4, r)
     tangent: np.ndarray  # with its factors, and a square of it (3, r, r)
     pivots: np.ndarray  # (r,)
@@ -68,33 +75,113 @@ class Work(NamedTuple):
 
 @compiled
 def workspace(plan):
-    widths, n, N = plan.widths, len(plan.volumes), len(plan.cubic)
-    layers, w, r = len(widths) - 1, widths.max(), widths[0]
-    L = LANES * ((r + LANES) // LANES)
+    widths, N = plan.widths, len(plan.cubic)
+    layers, w, r, k, M = len(widths) - 1, widths.max(), widths[0], len(plan.pull), plan.mixing.shape[1]
+    L = LANES * ((r + LANES - 1) // LANES)
     rows, m = plan.strain.shape
     of_cubic = m if N > 0 else 0
     return Work(
+        np.zeros((layers, 3, w)),
+        np.zeros((layers, 3, w)),
+        np.zeros((layers, 3, w)),
         np.zeros((layers, 3, w, L)),
         np.zeros((layers, 3, w, L)),
-        np.zeros((layers, 2, w)),
         np.zeros((layers, w)),
-        np.zeros((3, plan.mixing.shape[1], L)),
+        np.zeros(w),
+        np.zeros((3, M)),
+        np.zeros((3, M, L)),
+        np.zeros(M),
+        np.zeros((3, m)),
         np.zeros((3, m, L)),
         np.zeros(m),
         np.zeros(m),
-        np.zeros(plan.mixing.shape[1]),
-        np.zeros((rows, L)),
-        np.zeros((rows, L)),
-        np.zeros((len(plan.pull), L)),
-        np.zeros(9 * n),
         np.zeros(rows),
+        np.zeros(rows),
+        np.zeros(k),
+        np.zeros((L, rows)),
+        np.zeros((L, rows)),
+        np.zeros((k, L)),
+        np.zeros((k, L)),
         np.zeros((2, N)),
         np.zeros((of_cubic, N)),
         np.zeros((of_cubic, of_cubic)),
         np.zeros((m, L)),
         np.zeros((2, L, L)),
-        np.zeros(L),
         np.zeros((4, r)),
         np.zeros((3, r, r)),
         np.zeros(r, np.int64),
+    )
+
+
+
+# numba counts the references to an array atomically, and to each array of a tuple at each call that takes it: a third of the time of a step.
+# What does not own its memory is not counted.
+
+
+@intrinsic
+def _pointer(typing, address):
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float64)(address), generate
+
+
+@compiled
+def lent(a):
+    """The same memory as a float64 array that does not own it: whoever lends it keeps it alive."""
+    return carray(_pointer(a.ctypes.data), a.shape)
+
+
+@compiled
+def lent_plan(plan):
+    return Plan(
+        plan.widths,
+        lent(plan.network),
+        lent(plan.mixing),
+        plan.law,
+        lent(plan.constants),
+        lent(plan.strain),
+        lent(plan.rest),
+        lent(plan.volumes),
+        lent(plan.cubic),
+        lent(plan.pull),
+        lent(plan.drag),
+        lent(plan.momentum),
+        lent(plan.tethers),
+        plan.rounding,
+    )
+
+
+@compiled
+def lent_work(work):
+    return Work(
+        lent(work.z),
+        lent(work.y),
+        lent(work.slopes),
+        lent(work.before),
+        lent(work.after),
+        lent(work.adjoint),
+        lent(work.scaled),
+        lent(work.own),
+        lent(work.own_lanes),
+        lent(work.own_p),
+        lent(work.values),
+        lent(work.lanes),
+        lent(work.p),
+        lent(work.force),
+        lent(work.strain),
+        lent(work.stress),
+        lent(work.dragged),
+        lent(work.dF),
+        lent(work.dP),
+        lent(work.accelerated),
+        lent(work.drag),
+        lent(work.monomials),
+        lent(work.slants),
+        lent(work.hessian),
+        lent(work.products),
+        lent(work.square),
+        lent(work.latent),
+        lent(work.tangent),
+        work.pivots,
     )

@@ -10,13 +10,13 @@ from numba import njit, prange
 
 from hodsim.fem import kernels
 from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
-from hodsim.reduced.kernel.network import propagate, seed
+from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
-from hodsim.reduced.kernel.plan import OPTIONS, compiled, workspace
+from hodsim.reduced.kernel.plan import OPTIONS, compiled, lent_plan, lent_work, workspace
 
 
 @compiled
-def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
     """Step through forces (steps, M) on the decoder's own features from history (5, r), rows q, v, a, and q, v a step earlier (if started),
     and keep that up to date.
 
@@ -25,24 +25,21 @@ def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterati
     were done and how the last one ended."""
     steps, m = len(forces), plan.strain.shape[1]
     r, k = history.shape[1], len(plan.pull)
-    work = workspace(plan)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
     inertial = c[:k]
     c[k:] = plan.tethers
     now, before, predicted = np.zeros(m), np.zeros(m), np.empty(m)
     damped = len(plan.drag) > 0
-    own = work.unmixed if len(plan.mixing) else work.features
+    own = work.own if len(plan.mixing) else work.values
     seed(plan, work, 0, 1.0)
     if form == VARIATIONAL:
         for past in range(2):  # g a step earlier, then now
-            own[0, :r, 0] = history[3 - 3 * past]
-            propagate(plan, work, 1)
+            own[0, :r], own[1, :r], own[2, :r] = history[3 - 3 * past], history[4 - 3 * past], 0.0
+            propagate_values(plan, work, 3)
             before[:] = now
-            now[:] = work.features[0, :, 0]
+            now[:] = work.values[0]
         if not started:  # a first step has a velocity instead of a past
-            before[:] = now
-            for i in range(r):
-                before -= dt * history[1, i] * work.features[0, :, 1 + i]
+            before[:] = now - dt * work.values[1]
     for step in range(steps):
         table = rates[1 if started else 0]
         v0[:], a0[:] = 0.0, 0.0
@@ -72,8 +69,18 @@ def roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterati
         states[step] = history[:3]
         started = True
         before[:] = now
-        now[:] = work.features[0, :, 0]
+        now[:] = work.values[0]
     return steps, CONVERGED
+
+
+@compiled
+def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+    work = workspace(plan)
+    result = roll(
+        lent_plan(plan), lent_work(work), form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms
+    )  # fmt: skip
+    work.pivots[0] = len(plan.strain)  # both are needed to the end
+    return result
 
 
 def entries(sources):
@@ -83,13 +90,13 @@ def entries(sources):
     @njit(cache=True, **OPTIONS)
     def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
         _ = sources
-        return roll(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms)
+        return in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms)
 
     @njit(cache=True, parallel=True, **OPTIONS)
     def rollouts(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, done, ended):
         _ = sources
         for i in prange(len(history)):
-            done[i], ended[i] = roll(
+            done[i], ended[i] = in_workspace(
                 plan, form, rates, dt, history[i], started, forces[i], tolerance, max_iterations, states[i], iterations[i], norms[i]
             )
 
