@@ -16,13 +16,16 @@ from hodsim.fem import (
 )
 from hodsim.mesh import TetMesh
 from hodsim.multicomplex import derivative, derivatives, hessian, jacobian, laplacian, left_contraction
-from hodsim.reduced import ReducedModel, variational_step
+from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, variational_step
 from hodsim.snapshots import LoadCase, PoseFiles, Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError
 from hodsim.subspace import Model, Subspace, modal, pca
 
 __all__ = [
+    "CompiledStep",
     "ConvergenceError",
+    "Cubature",
+    "CubicForce",
     "FullModel",
     "Load",
     "LoadCase",

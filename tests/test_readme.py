@@ -33,14 +33,22 @@ def test_the_example_simulates_a_sagging_beam(tmp_path, monkeypatch):
     assert (tmp_path / "sagging.vtu").stat().st_size > 0
 
 
+def test_the_compiled_example_does_as_the_reference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reference, compiled = run(EXAMPLES[0])["displacement"], run(EXAMPLES[0] + EXAMPLES[1])
+    # sixty elements of a body of few: close to all of them, and the load of the second trajectory is the one simulated
+    np.testing.assert_allclose(compiled["displacement"], reference, atol=0.02 * np.abs(reference).max())
+    np.testing.assert_allclose(compiled["trajectories"][1].q[-1], compiled["state"].q, rtol=1e-9)
+
+
 def test_the_example_of_the_engine_contracts_one_tensor_in_two_ways():
-    result = run(EXAMPLES[1])
+    result = run(EXAMPLES[2])
     left, right = (value.detach().numpy() for value in (result["gradient"] @ result["v"], result["w"] @ result["third"]))
     assert left == pytest.approx(right, rel=1e-10)  # w . D^3 f[v, v, v]; 400 terms of rounding
 
 
 def test_there_are_no_other_examples():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
 @pytest.mark.parametrize("target", LINKS)

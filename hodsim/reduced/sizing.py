@@ -20,6 +20,7 @@ from hodsim.subspace import Subspace
 
 SIZES = (8, 11, 16, 22, 32, 45, 64, 90)
 EXCESS = 1.05  # times the error without cubature
+JUDGED = 50  # poses on which the residual of a fit is quoted
 STRIDE = 5  # steps between those at which displacements are compared
 
 
@@ -50,10 +51,10 @@ def choose_cubature(
         raise ValueError("there are 0 validation cases to choose the number of elements by; expected some, or a number of elements")
     exact = ReducedModel(full, subspace)
     candidates = Cubature.path(full, subspace, poses, sizes=sizes)
-    held = validation.poses()[:: max(1, validation.poses().shape[0] // 100)]
+    some, held = (of[:: max(1, len(of) // JUDGED)] for of in (poses, validation.poses()))
     best = rollout_error(exact, validation, shapes)
     curve = [
-        Sampling(len(c.chosen), c.residual(poses), c.residual(held), rollout_error(exact.with_elasticity(c), validation, shapes))
+        Sampling(len(c.chosen), c.residual(some), c.residual(held), rollout_error(exact.with_elasticity(c), validation, shapes))
         for c in candidates
     ]
     near = [i for i, sampling in enumerate(curve) if sampling.error <= EXCESS * best]

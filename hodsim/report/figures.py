@@ -153,7 +153,8 @@ def error_against_dimension(evaluation: Evaluation) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xlabel="unknowns r", ylabel="tip error", yscale="log")
-        linear = sorted((model for model in evaluation.models if not model.is_network), key=lambda model: model.r)
+        exact = (model for model in evaluation.models if not model.is_network and "elements" not in model.elasticity)
+        linear = sorted(exact, key=lambda model: model.r)
         axes.plot([m.r for m in linear], [_shown(m.tip_error.mean()) for m in linear], color="#9a9ea6", linewidth=1.2, zorder=1)
         for model in evaluation.models:
             _error_point(axes, model.r, model, look[model.name])

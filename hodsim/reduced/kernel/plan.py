@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
-from numba import carray, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
@@ -127,9 +128,9 @@ def _pointer(typing, address):
 
 
 @compiled
-def lent(a):
+def lent(a) -> np.ndarray:
     """The same memory as a float64 array that does not own it: whoever lends it keeps it alive."""
-    return carray(_pointer(a.ctypes.data), a.shape)
+    return numba.carray(_pointer(a.ctypes.data), a.shape)  # pyright: ignore[reportCallIssue, reportPrivateImportUsage]
 
 
 @compiled
