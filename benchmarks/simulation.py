@@ -1,11 +1,12 @@
 """Reduced simulation of the beam against the full model at its best: accuracy, time, Newton iterations, failed steps; one thread.
 
-The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are made once in the output folder and used again. Four parts:
+The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are made once in the output folder and used again. Five parts:
 
     models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
               force (Barbic & James 2005) and with cubature: `hodsim report` without its page
     kernel    one evaluation of residual and tangent against its own multiply-adds at the speed of a matrix product in the same process
     batches   steps a second of B rollouts at once, on one thread and on all
+    endurance ten minutes of simulated time under random loads of up to three times those of the training, each second another
     regimes   what the second and third derivative of the decoder buy: Newton iterations and failed steps of the Euler-Lagrange form with
               the exact tangent, without D^3 f, and without D^2 f and D^3 f, over amplitude, dt and stiffness
 
@@ -68,6 +69,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
         **models(full, snapshots, model, curve, quick),
         "kernel": kernel_time(sampled, forces),
         "batches": batches(sampled, forces, quick),
+        "endurance": endurance(sampled, shapes, 60.0 if quick else 600.0),
         "regimes": regimes(model, quick),
     }
 
@@ -188,6 +190,27 @@ def batches(reduced: ReducedModel, forces: np.ndarray, quick: bool) -> list[dict
     return found
 
 
+def endurance(reduced: ReducedModel, shapes: dict[str, np.ndarray], seconds: float) -> dict[str, Any]:
+    """Every second new constant forces at the tip and twists, up to three times the training's; after a failure from rest again."""
+    advance, rng, start, failures = CompiledStep(reduced), np.random.default_rng(0), reduced.state(), []
+    columns = reduced.subspace.basis.T @ np.concatenate([shapes["tip"], shapes["twist"]], axis=1)
+    finite, taken, farthest, steps = True, 0, 0.0, round(1 / DT)
+    for second in range(round(seconds)):
+        direction = rng.standard_normal(columns.shape[1])
+        force = columns @ (direction * rng.uniform(0, 3) / np.linalg.norm(direction))
+        run = advance.rollout(start, DT, np.tile(force, (steps, 1)))
+        finite &= bool(np.isfinite(run.q).all() and np.isfinite(run.v).all())
+        taken += len(run.q)
+        farthest = max(farthest, float(np.abs(reduced.subspace.decode(run.q[::10])).max()) if len(run.q) else 0.0)
+        if run.failure is None:
+            before, last = (State(DT * i, run.q[i], run.v[i], run.a[i]) for i in (-2, -1))
+            start = replace(last, time=second + 1.0, previous=before)
+        else:
+            failures.append(str(run.failure))
+            start = reduced.state()
+    return {"simulated_s": seconds, "steps": taken, "finite": finite, "largest_displacement_m": farthest, "failures": failures}
+
+
 class Truncated:
     """A reduced model whose tangent lacks the terms with D^3 f, and with D^2 f if second is False; its residual is exact."""
 
@@ -236,7 +259,7 @@ def completed(start: Callable[..., Any], steps: int) -> dict[str, float]:
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    full, time_of, batch = report["full"], report["kernel"], report["batches"]
+    full, time_of, batch, lasting = report["full"], report["kernel"], report["batches"], report["endurance"]
     lines = [
         "# Reduced simulation of the beam",
         "",
@@ -263,6 +286,10 @@ def table(report: dict[str, Any]) -> str:
         "| rollouts at once | " + " | ".join(f"steps/s, {key.rsplit('_', 1)[1]} thread(s)" for key in batch[0] if key != "B") + " |",
         "|---|" + "---|" * (len(batch[0]) - 1),
         *(f"| {row['B']} | " + " | ".join(f"{value:,.0f}" for key, value in row.items() if key != "B") + " |" for row in batch),
+        "",
+        f"{lasting['simulated_s']:g} s under random loads of up to three times the training's: {lasting['steps']} steps, "
+        f"{'no' if lasting['finite'] else 'A'} value that is not finite, {len(lasting['failures'])} failed steps, displacements of up to "
+        f"{lasting['largest_displacement_m']:.2f} m.",
         "",
         "Newton iterations a step of the Euler-Lagrange form by what the tangent contains, and steps done where one failed:",
         "",
