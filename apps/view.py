@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hodsim.apps.console import progress_bar, say
+from hodsim.apps.console import progress_bar, say, working
 from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
 from hodsim.snapshots import Snapshots, bending_loads
@@ -80,6 +80,8 @@ def show(
         player.amplitudes["body"][:] = body
     else:
         player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
+    with working("Readying the step (half a minute, the first time on a machine)"):
+        player.warm_up()
     title = f"{loaded.subspace.name}, {file.name}"
     if output is None:
         show_player(player, title=title, frames=frames, field=colour)

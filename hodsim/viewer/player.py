@@ -58,6 +58,12 @@ class Player:
         self.recording = Recording(self.full.fingerprint, self.grip)
         self._owed, self._last_dt = 0.0, self.dt
 
+    def warm_up(self) -> None:
+        """Take a step that leaves no trace: what has to be compiled once on a machine, half a minute, is compiled before a window opens."""
+        for body in self.bodies:
+            body.after(self.dt, loads={}, pulls={}, grip=self.grip, scheme=self.scheme, index=0)
+            body.milliseconds.clear()
+
     @property
     def truth(self) -> Body | None:
         """The full model among the bodies."""

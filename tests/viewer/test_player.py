@@ -189,3 +189,12 @@ def test_one_body_that_fails_stops_all_at_the_same_time():
 def test_refuses_settings_that_cannot_be_stepped(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def test_warming_up_leaves_no_trace():
+    full = small_beam()
+    player = Player({"full model": full, "curved": ReducedModel(full, curved_subspace(full))}, bending_loads(full), dt=0.01)
+    before = [body.state for body in player.bodies]
+    player.warm_up()
+    assert [body.state for body in player.bodies] == before
+    assert player.time == 0 and player.recording.steps == 0 and not any(body.milliseconds for body in player.bodies)
