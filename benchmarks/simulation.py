@@ -5,7 +5,7 @@ The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are mad
     models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
               force (Barbic & James 2005) and with cubature: `hodsim report` without its page
     kernel    one evaluation of residual and tangent against its own multiply-adds at the speed of a matrix product in the same process
-    batches   steps a second of B rollouts at once, on one thread and on all
+    batches   steps a second of B rollouts, one by one on one thread and at once on all
     endurance ten minutes of simulated time under random loads of up to three times those of the training, each second another
     regimes   what the second and third derivative of the decoder buy: Newton iterations and failed steps of the Euler-Lagrange form with
               the exact tangent, without D^3 f, and without D^2 f and D^3 f, over amplitude, dt and stiffness
@@ -177,16 +177,18 @@ def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
 
 
 def batches(reduced: ReducedModel, forces: np.ndarray, quick: bool) -> list[dict[str, float]]:
-    """Steps a second of B rollouts under scaled copies of one load, on one thread and on all of numba's."""
-    advance, found, most = CompiledStep(reduced), [], numba.get_num_threads()
+    """Steps a second of B rollouts under scaled copies of one load: one after the other, and at once on all of numba's threads."""
+    advance, found = CompiledStep(reduced), []
     for B in BATCHES[:4] if quick else BATCHES:
         states, loads = [reduced.state()] * B, np.linspace(0.2, 1.0, B)[:, None, None] * forces
-        row: dict[str, float] = {"B": B}
-        for threads in sorted({1, most}):
-            numba.set_num_threads(threads)
-            row[f"steps_per_s_{threads}"] = B * len(forces) / timed(lambda states=states, loads=loads: advance.rollouts(states, DT, loads), 0.3)
-        found.append(row)
-    numba.set_num_threads(most)
+
+        def each(states=states, loads=loads):
+            return [advance.rollout(state, DT, load) for state, load in zip(states, loads, strict=True)]
+
+        def at_once(states=states, loads=loads):
+            return advance.rollouts(states, DT, loads)
+
+        found.append({"B": B, "one by one": B * len(forces) / timed(each, 0.3), "at once": B * len(forces) / timed(at_once, 0.3)})
     return found
 
 
@@ -259,6 +261,7 @@ def completed(start: Callable[..., Any], steps: int) -> dict[str, float]:
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
+    batch_threads = numba.get_num_threads()
     full, time_of, batch, lasting = report["full"], report["kernel"], report["batches"], report["endurance"]
     lines = [
         "# Reduced simulation of the beam",
@@ -283,9 +286,9 @@ def table(report: dict[str, Any]) -> str:
         f"{time_of['multiply_adds_per_step'] / 1e3:.0f} thousand multiply-adds take at the "
         f"{time_of['peak_multiply_adds_per_s'] / 1e9:.0f} G/s of a matrix product of order 256.",
         "",
-        "| rollouts at once | " + " | ".join(f"steps/s, {key.rsplit('_', 1)[1]} thread(s)" for key in batch[0] if key != "B") + " |",
-        "|---|" + "---|" * (len(batch[0]) - 1),
-        *(f"| {row['B']} | " + " | ".join(f"{value:,.0f}" for key, value in row.items() if key != "B") + " |" for row in batch),
+        f"| rollouts | steps/s, one by one | steps/s, at once on {batch_threads} threads |",
+        "|---|---|---|",
+        *(f"| {row['B']} | {row['one by one']:,.0f} | {row['at once']:,.0f} |" for row in batch),
         "",
         f"{lasting['simulated_s']:g} s under random loads of up to three times the training's: {lasting['steps']} steps, "
         f"{'no' if lasting['finite'] else 'A'} value that is not finite, {len(lasting['failures'])} failed steps, displacements of up to "
