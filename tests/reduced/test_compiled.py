@@ -9,7 +9,8 @@ import torch
 
 from cases import curved_subspace, small_beam
 from hodsim.dynamics import State, backward_euler, bdf2, newmark, simulate, step
-from hodsim.fem import Material, NeoHookean, Rayleigh, StableNeoHookean, StVK, gravity
+from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK, gravity
+from hodsim.mesh import TetMesh
 from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, kernel, variational_step
 from hodsim.reduced.compiled import scheme_table
 from hodsim.solve import ConvergenceError
@@ -124,6 +125,15 @@ def test_any_latent_dimension(dim, form):
     run = partial(simulate, reduced, reduced.state(), 0.01, force=gravitation(reduced, 0.3), steps=5, tolerance=1e-11)
     fast, slow = list(run(advance=CompiledStep(reduced, form=form))), list(run(advance=variational_step))
     np.testing.assert_allclose(fast[-1].q, slow[-1].q, atol=1e-9 * np.abs(slow[-1].q).max())  # in a linear subspace the forms are one
+
+
+def test_sixty_four_latent_coordinates():
+    mesh = TetMesh.box((0.4, 0.1, 0.1), (6, 2, 2))
+    full = FullModel(mesh, MATERIALS[0], density=1e3, pinned=mesh.vertices[:, 0] == 0)
+    reduced = ReducedModel(full, modal(full, 64))
+    run = partial(simulate, reduced, reduced.state(), 0.01, force=gravitation(reduced, 0.3), steps=3, tolerance=1e-11)
+    fast, slow = list(run(advance=CompiledStep(reduced))), list(run(advance=variational_step))
+    np.testing.assert_allclose(fast[-1].q, slow[-1].q, atol=1e-9 * np.abs(slow[-1].q).max())
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
