@@ -174,7 +174,7 @@ def live(model, screen, folder):
     """A window with the network and the full model beside it, no load on them."""
     window = Screen(screen, folder, model, "--beside", "full", "--body", 0, 0, 0)
     try:
-        window.until("the body is shown", lambda frame: frame["time"] > 0)
+        window.until("the body is shown", lambda frame: frame["time"] > 0, seconds=240)  # the step may have to be compiled first
         yield window
     finally:
         window.process.kill()
