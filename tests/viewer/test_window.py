@@ -72,7 +72,8 @@ class Screen:
 
     def _read(self) -> None:
         for line in self.process.stdout:
-            self.frames.append(json.loads(line))
+            if line.startswith("{"):  # the command speaks, too
+                self.frames.append(json.loads(line))
 
     @property
     def now(self) -> dict:
