@@ -14,12 +14,10 @@ import typer
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
-from hodsim.reduced import Cubature, choose_cubature
+from hodsim.reduced import Cubature, choose_cubature, fitting_poses
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
-
-CUBATURE_POSES = 400
 
 
 def train(
@@ -64,14 +62,12 @@ def make_model(
             full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
         )  # fmt: skip
-    poses = snapshots.split("train").poses()
-    some = poses[:: max(1, len(poses) // CUBATURE_POSES)]
     cubature, curve = None, ()
     if elements is None:
         with working("Choosing elements"):
-            cubature, curve = choose_cubature(full, subspace, some, snapshots.split("validation"), bending_loads(full))
+            cubature, curve = choose_cubature(full, subspace, snapshots, bending_loads(full))
     elif elements:
-        (*_, cubature) = Cubature.path(full, subspace, some, sizes=[elements])
+        (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
     notes = {
         "identity": None if fitted.interrupted else wanted,
         "dt": snapshots.dt,

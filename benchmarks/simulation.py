@@ -4,7 +4,7 @@ The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are mad
 
     models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
               force (Barbic & James 2005) and with cubature: `hodsim report` without its page
-    kernel    one evaluation of residual and tangent against its own multiply-adds at the speed of a matrix product in the same process
+    kernel    a step of the network against its own multiply-adds at the speed of a matrix product in the same process
     batches   steps a second of B rollouts, one by one on one thread and at once on all
     endurance ten minutes of simulated time under random loads of up to three times those of the training, each second another
     regimes   what the second and third derivative of the decoder buy: Newton iterations and failed steps of the Euler-Lagrange form with
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.resources import as_file, files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,15 @@ from threadpoolctl import threadpool_limits
 from hodsim.dynamics import State, simulate, step
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, Sampling, choose_cubature, kernel
-from hodsim.report import Contender, evaluate, summary
+from hodsim.reduced import CompiledStep, Cubature, ReducedModel, Sampling, choose_cubature, kernel
+from hodsim.report import contenders, evaluate, summary
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError, Dense
 from hodsim.storage import write_atomically
-from hodsim.subspace import Model, pca
+from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, train_autoencoder
 
 DT, STEPS = 0.01, 200
-CUBATURE_POSES = 400
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 TANGENTS = ("exact", "without D3", "without D2 and D3")
 ABSENT = ("simkit", "neural-physics-subspaces")
@@ -68,6 +68,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
         "absent": list(ABSENT),
         **models(full, snapshots, model, curve, quick),
         "kernel": kernel_time(sampled, forces),
+        "threads": numba.get_num_threads(),
         "batches": batches(sampled, forces, quick),
         "endurance": endurance(sampled, shapes, 60.0 if quick else 600.0),
         "regimes": regimes(model, quick),
@@ -88,8 +89,7 @@ def prepare(folder: Path, quick: bool) -> tuple[FullModel, Snapshots, Model, tup
         model = Model.load(file, full=full)
     else:
         subspace, _ = train_autoencoder(full, snapshots, training, checkpoint=folder / "checkpoint.safetensors")
-        poses = snapshots.split("train").poses()
-        cubature, curve = choose_cubature(full, subspace, thinned(poses), snapshots.split("validation"), shapes)
+        cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
         notes = {"dt": DT, "cubature": [asdict(sampling) for sampling in curve]}
         model = Model(full, subspace, notes, (cubature.chosen, cubature.weights))
         model.save(file)
@@ -100,34 +100,10 @@ def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:
     return FullModel(mesh, StVK(youngs_modulus, 0.4), density=1e3, pinned=mesh.vertices[:, 0] < 1e-9)
 
 
-def thinned(poses: np.ndarray) -> np.ndarray:
-    return poses[:: max(1, len(poses) // CUBATURE_POSES)]
-
-
 def models(full: FullModel, snapshots: Snapshots, model: Model, curve: tuple[Sampling, ...], quick: bool) -> dict[str, Any]:
     """report.json of all models on the test cases."""
-    poses, name = snapshots.split("train").poses(), model.subspace.name
-    assert model.cubature is not None
-    elements = len(model.cubature[0])
-    sampled, exact = ReducedModel.of(model), ReducedModel(full, model.subspace)
-
-    def contender(reduced: ReducedModel, name: str, elasticity: str, form: str = "variational") -> Contender:
-        return Contender(reduced, name=name, elasticity=elasticity, advance=CompiledStep(reduced, form=form))
-
-    contenders = [
-        contender(sampled, name, f"{elements} elements"),
-        contender(exact, f"{name}, all elements", "exact"),
-        contender(sampled, f"{name}, Euler-Lagrange", f"{elements} elements", "euler-lagrange"),
-    ]
-    for dim in (6, 12, 20):
-        subspace = pca(poses, dim, mass=full.mass)
-        cubature, _ = choose_cubature(full, subspace, thinned(poses), snapshots.split("validation"), bending_loads(full))
-        contenders += [
-            contender(ReducedModel(full, subspace, elasticity=CubicForce(full, subspace)), subspace.name, "cubic"),
-            contender(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"),
-        ]
     cases = [case for case in snapshots.cases if case.split == "test"]
-    evaluation = evaluate(full, contenders, cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
+    evaluation = evaluate(full, contenders(model, snapshots), cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
     return summary(evaluation, offline={"snapshots_s": float(snapshots.seconds.sum()), "training_s": 0.0}, rough=quick, samplings=curve)
 
 
@@ -167,14 +143,15 @@ def kernel_time(reduced: ReducedModel, forces: np.ndarray) -> dict[str, float]:
 
 
 def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
-    """Of a residual and of a tangent in the variational form; a lane that is padding does not count."""
-    r, lanes = plan.widths[0], 1 + plan.widths[0]
-    rows, m = plan.strain.shape
-    layers = sum(int(a) * int(b) for a, b in zip(plan.widths[1:-1], plan.widths[2:], strict=True)) * lanes + int(plan.widths[1]) * int(r)
+    """Of a residual, values and a reverse sweep, and of a tangent, r lanes, in the variational form; padding does not count.
+
+    An element's stress is some 60, its variation 81 and 9 more a direction; a neuron's activation some 20."""
+    r, (rows, m) = int(plan.widths[0]), plan.strain.shape
+    layers = [int(a) * int(b) for a, b in pairwise(plan.widths)]
     elements, neurons = len(plan.volumes), int(plan.widths[1:].sum())
-    residual = layers + plan.mixing.size * lanes + rows * m * lanes + rows * lanes + 60 * elements + neurons * (20 + lanes)
-    tangent = rows * r * r + rows * m + 135 * elements * r + neurons * r * r + plan.mixing.size + layers / lanes
-    return float(residual), float(tangent)
+    residual = 2 * (sum(layers) + plan.mixing.size + rows * m) + 60 * elements + 20 * neurons
+    lanes = sum(layers[1:]) + neurons + plan.mixing.size + rows * m + 90 * elements  # the first layer's are constant
+    return float(residual), float(r * lanes + r * r * (rows + neurons))
 
 
 def batches(reduced: ReducedModel, forces: np.ndarray, quick: bool) -> list[dict[str, float]]:
@@ -262,7 +239,6 @@ def completed(start: Callable[..., Any], steps: int) -> dict[str, float]:
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    batch_threads = numba.get_num_threads()
     full, time_of, batch, lasting = report["full"], report["kernel"], report["batches"], report["endurance"]
     lines = [
         "# Reduced simulation of the beam",
@@ -287,7 +263,7 @@ def table(report: dict[str, Any]) -> str:
         f"{time_of['multiply_adds_per_step'] / 1e3:.0f} thousand multiply-adds take at the "
         f"{time_of['peak_multiply_adds_per_s'] / 1e9:.0f} G/s of a matrix product of order 256.",
         "",
-        f"| rollouts | steps/s, one by one | steps/s, at once on {batch_threads} threads |",
+        f"| rollouts | steps/s, one by one | steps/s, at once on {report['threads']} threads |",
         "|---|---|---|",
         *(f"| {row['B']} | {row['one by one']:,.0f} | {row['at once']:,.0f} |" for row in batch),
         "",

@@ -28,6 +28,10 @@ class Load:
         amplitudes = np.asarray(self.amplitude(time), float)
         return self.shapes @ checks.finite(f"load amplitude at {time:.6g} s", checks.shape("load amplitude", amplitudes, self.shapes.shape[1:]))
 
+    def at_steps(self, dt: float, steps: int) -> np.ndarray:
+        """The force at the end of each step of dt [s] from time 0, (steps, d)."""
+        return np.array([self(index * dt) for index in range(1, steps + 1)])
+
     def project(self, basis: np.ndarray) -> Load:
         """The generalised force W^T f of the same load, for a basis W (d, m): shapes (m, k)."""
         return Load(basis.T @ self.shapes, self.amplitude)

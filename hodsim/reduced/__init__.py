@@ -5,7 +5,7 @@ from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.model import ReducedModel
-from hodsim.reduced.sizing import Sampling, choose_cubature
+from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "Rollout",
     "Sampling",
     "choose_cubature",
+    "fitting_poses",
     "variational_step",
 ]

@@ -20,6 +20,7 @@ from hodsim.subspace import Subspace
 
 SIZES = (8, 11, 16, 22, 32, 45, 64, 90)
 EXCESS = 1.05  # times the error without cubature
+FITTED = 400  # training poses that a cubature is fitted to
 JUDGED = 50  # poses on which the residual of a fit is quoted
 STRIDE = 5  # steps between those at which displacements are compared
 
@@ -35,23 +36,23 @@ class Sampling:
     error: float
 
 
+def fitting_poses(snapshots: Snapshots) -> np.ndarray:
+    """Training poses to fit a cubature to, evenly chosen, (n, d) [m]."""
+    return _some(snapshots.split("train").poses(), FITTED)
+
+
 def choose_cubature(
-    full: FullModel,
-    subspace: Subspace,
-    poses: np.ndarray,
-    validation: Snapshots,
-    shapes: LoadShapes,
-    *,
-    sizes: Sequence[int] = SIZES,
+    full: FullModel, subspace: Subspace, snapshots: Snapshots, shapes: LoadShapes, *, sizes: Sequence[int] = SIZES
 ) -> tuple[Cubature, tuple[Sampling, ...]]:
-    """The cubature fitted to poses (n, d) that validation load cases ask for, and the curve it was chosen by, all elements last.
+    """The cubature, fitted to training poses, that validation load cases ask for, and the curve it was chosen by, all elements last.
 
     The largest, if none is within EXCESS of the exact elasticity. Raises ValueError when there is no validation case."""
+    poses, validation = fitting_poses(snapshots), snapshots.split("validation")
     if not len(validation.cases):
         raise ValueError("there are 0 validation cases to choose the number of elements by; expected some, or a number of elements")
     exact = ReducedModel(full, subspace)
     candidates = Cubature.path(full, subspace, poses, sizes=sizes)
-    some, held = (of[:: max(1, len(of) // JUDGED)] for of in (poses, validation.poses()))
+    some, held = _some(poses, JUDGED), _some(validation.poses(), JUDGED)
     best = rollout_error(exact, validation, shapes)
     curve = [
         Sampling(len(c.chosen), c.residual(some), c.residual(held), rollout_error(exact.with_elasticity(c), validation, shapes))
@@ -65,8 +66,7 @@ def rollout_error(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes)
     """The mean position error of a model's rollouts of the snapshots' load cases; a case that fails counts as 1."""
     advance, mass, errors = CompiledStep(model), model.full.mass, []
     for case, truth in zip(snapshots.cases, snapshots.displacements, strict=True):
-        load = case.load(shapes).project(model.subspace.basis)
-        forces = np.array([load((i + 1) * snapshots.dt) for i in range(len(truth))])
+        forces = case.load(shapes).project(model.subspace.basis).at_steps(snapshots.dt, len(truth))
         run = advance.rollout(model.state(), snapshots.dt, forces)
         expected = truth[STRIDE - 1 :: STRIDE].astype(float)
         if run.failure is None and np.isfinite(run.q).all():
@@ -76,3 +76,7 @@ def rollout_error(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes)
         else:
             errors.append(1.0)
     return float(np.mean(errors))
+
+
+def _some(poses: np.ndarray, number: int) -> np.ndarray:
+    return poses[:: max(1, len(poses) // number)]

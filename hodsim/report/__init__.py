@@ -1,5 +1,6 @@
 """Reports: reduced models against the full model on held-out load cases, as figures, pictures, a page and JSON."""
 
+from hodsim.report.contenders import contenders
 from hodsim.report.evaluate import Contender, evaluate
 from hodsim.report.page import ReportFiles, summary, write_report
 from hodsim.report.records import Evaluation, Failure, Record, Spread
@@ -15,6 +16,7 @@ __all__ = [
     "Scene",
     "Spread",
     "animation",
+    "contenders",
     "evaluate",
     "film",
     "picture",

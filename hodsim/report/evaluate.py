@@ -147,8 +147,7 @@ class _Runner:
 
     def run(self, case: LoadCase, shapes: Mapping[str, np.ndarray], *, dt: float, steps: int, scheme: Scheme, tolerance: float) -> _Run:
         """Step one load case from rest and time each step."""
-        load = self.force(case.load(shapes))
-        forces = np.array([load(index * dt) for index in range(1, steps + 1)])
+        forces = self.force(case.load(shapes)).at_steps(dt, steps)
         if isinstance(self.advance, CompiledStep):
             return self._roll(case, self.advance, forces, dt=dt, scheme=scheme, tolerance=tolerance)
         acting = iter(forces)

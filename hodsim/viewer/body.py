@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_matrix, identity
@@ -40,7 +41,7 @@ class Body:
         self._seen = seen @ self._basis
         self.milliseconds: deque[float] = deque(maxlen=100)  # of the last steps
         if isinstance(model, ReducedModel):
-            self._variational, self._euler_lagrange = CompiledStep(model), CompiledStep(model, form="euler-lagrange")
+            self._compiled = cache(lambda form: CompiledStep(model, form=form))  # as it is asked for, then kept
         self.reset()
 
     def reset(self) -> None:
@@ -68,7 +69,7 @@ class Body:
             rows, rest = self.rows(list(pulls))
             springs = Springs(rows, rest, np.concatenate(list(pulls.values())), grip)
         if isinstance(self.model, ReducedModel):
-            advance = self._variational if scheme == VARIATIONAL else self._euler_lagrange
+            advance = self._compiled("variational" if scheme == VARIATIONAL else "euler-lagrange")
             if springs is not None:
                 advance = advance.pulled(springs.rows, springs.rest, springs.targets, springs.stiffness)
             state = advance(self.model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)

@@ -71,6 +71,7 @@ def test_load_follows_its_amplitudes():
     shapes = np.stack([gravity(HELD), body_load(HELD, (1, 0, 0))], axis=1)
     load = Load(shapes, lambda t: np.array([np.sin(t), 2.0]))
     np.testing.assert_allclose(load(0.3), np.sin(0.3) * shapes[:, 0] + 2 * shapes[:, 1], rtol=1e-14)
+    np.testing.assert_array_equal(load.at_steps(0.1, 3), [load(0.1), load(2 * 0.1), load(3 * 0.1)])
 
 
 def test_projected_load_is_the_projection_of_the_load():
