@@ -80,7 +80,7 @@ def show(
         player.amplitudes["body"][:] = body
     else:
         player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
-    with working("Readying the step (half a minute, the first time on a machine)"):
+    with working("Readying the step (most of a minute, the first time on a machine)"):
         player.warm_up()
     title = f"{loaded.subspace.name}, {file.name}"
     if output is None:

@@ -59,7 +59,7 @@ class Player:
         self._owed, self._last_dt = 0.0, self.dt
 
     def warm_up(self) -> None:
-        """Take a step that leaves no trace: what has to be compiled once on a machine, half a minute, is compiled before a window opens."""
+        """Take a step that leaves no trace: what has to be compiled once on a machine, most of a minute, is compiled before a window opens."""
         for body in self.bodies:
             body.after(self.dt, loads={}, pulls={}, grip=self.grip, scheme=self.scheme, index=0)
             body.milliseconds.clear()

@@ -15,7 +15,7 @@ import numpy as np
 
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
 from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
-from hodsim.reduced.kernel.plan import CUBIC, compiled
+from hodsim.reduced.kernel.plan import CUBIC, compiled, merged
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
 
@@ -61,7 +61,7 @@ def residual(plan, work, equation, q, R):
     pull_back(plan, work, p, R)
 
 
-@compiled
+@merged
 def tangent(plan, work, equation, T):
     """dR/dq (r, r) where the last residual was taken."""
     dF, dP, lanes, square, accelerated, drag = work.dF, work.dP, work.lanes, work.square[0], work.accelerated, work.drag

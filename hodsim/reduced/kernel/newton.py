@@ -11,7 +11,7 @@ import numpy as np
 
 from hodsim.reduced.kernel.dense import cholesky, cholesky_solve, lu, lu_solve, norm
 from hodsim.reduced.kernel.equation import VARIATIONAL, potential, residual, tangent
-from hodsim.reduced.kernel.plan import compiled
+from hodsim.reduced.kernel.plan import compiled, merged
 
 CONVERGED, ROUNDING, NOT_FINITE, TOO_MANY, NO_DECREASE = 0, 1, 2, 3, 4
 SHORTEST_STEP, SQRT_EPSILON = 2.0**-20, 2.0**-26
@@ -46,7 +46,7 @@ def solve(equation, work, shift, R, x):
         cholesky_solve(work.tangent[1], x)
 
 
-@compiled
+@merged
 def newton(plan, work, equation, q, tolerance, max_iterations, history):
     """Solve the step's equation from the guess q (r,), in place. Returns how it ended and the number of iterations;
     history[: iterations + 1] are the norms of the residuals."""

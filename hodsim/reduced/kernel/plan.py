@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 compiled = njit(**OPTIONS)
+merged = njit(inline="always", **OPTIONS)  # into its one caller: on its own it would be optimised twice
 
 STVK, NEO_HOOKEAN, STABLE_NEO_HOOKEAN, CUBIC = 0, 1, 2, 3
 LANES = 8  # lanes come in multiples of it: what one vector instruction holds

@@ -12,10 +12,10 @@ from hodsim.fem import kernels
 from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
-from hodsim.reduced.kernel.plan import OPTIONS, compiled, lent_plan, lent_work, workspace
+from hodsim.reduced.kernel.plan import OPTIONS, lent_plan, lent_work, merged, workspace
 
 
-@compiled
+@merged
 def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
     """Step through forces (steps, M) on the decoder's own features from history (5, r), rows q, v, a, and q, v a step earlier (if started),
     and keep that up to date.
@@ -73,7 +73,7 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
     return steps, CONVERGED
 
 
-@compiled
+@merged
 def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
     work = workspace(plan)
     result = roll(
