@@ -10,6 +10,7 @@ import numpy as np
 import polyscope as ps
 from PIL import Image
 
+from hodsim.dynamics import State
 from hodsim.storage import write_atomically
 from hodsim.viewer.body import Body
 from hodsim.viewer.colour import FIELDS
@@ -35,6 +36,7 @@ class Scene:
         self._meshes = [self._mesh(body, colour) for body, colour in zip(player.bodies, COLOURS, strict=False)]
         self._walls: list[ps.Structure] = []
         self._shown: tuple | None = None
+        self._states: list[State] = []  # as shown; held, for the identity of an object that is gone may be given to its successor
         self._pulled: dict[str, int] = {}  # vertices pulled now, by the name of their lines
         self._pins()
         self.arrange()
@@ -107,10 +109,10 @@ class Scene:
 
     def update(self) -> None:
         """Move everything to where it is now. Where nothing has moved, Polyscope shows again what it has drawn."""
-        now = ([id(body.state) for body in self.player.bodies], dict(self.player.pulls), self.field, self.apart)
-        if now == self._shown:
+        now, states = (dict(self.player.pulls), self.field, self.apart), [body.state for body in self.player.bodies]
+        if now == self._shown and all(state is before for state, before in zip(states, self._states, strict=True)):
             return
-        self._shown = now
+        self._shown, self._states = now, states
         for body, mesh, shadow in zip(self.player.bodies, self._meshes, self._shadows, strict=True):
             positions = body.positions
             mesh.update_vertex_positions(positions)
