@@ -16,6 +16,7 @@ from hodsim.apps.snapshots import make_snapshots
 from hodsim.apps.study import Problem
 from hodsim.apps.train import make_model
 from hodsim.apps.view import show
+from hodsim.reduced import compile_ahead
 from hodsim.trainers.autoencoder import Training
 from hodsim.viewer import has_display
 
@@ -36,6 +37,7 @@ def beam(
     Example: hodsim beam --quick
     """
     started = time.monotonic()
+    compile_ahead()
     folder = output or Path("out/beam-quick" if quick else "out/beam")
     with as_file(files("hodsim.meshes") / "beam.msh") as mesh:
         problem = replace(Problem(str(mesh)), **(QUICK_PROBLEM if quick else {}))

@@ -18,8 +18,9 @@ from torch import nn
 
 from hodsim.checks import finite, positive, shape
 from hodsim.dynamics import Scheme, State, backward_euler
-from hodsim.fem.materials import Isotropic, NeoHookean, StableNeoHookean, StVK
+from hodsim.fem.materials import Isotropic
 from hodsim.reduced import kernel
+from hodsim.reduced.ahead import wait_until_compiled
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import ExactElasticity
@@ -30,7 +31,6 @@ from hodsim.subspace import Subspace
 from hodsim.subspace.autoencoder import Trunk
 
 FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
-LAWS = {StVK: kernel.STVK, NeoHookean: kernel.NEO_HOOKEAN, StableNeoHookean: kernel.STABLE_NEO_HOOKEAN}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class CompiledStep:
     def __init__(self, model: ReducedModel, *, form: str = "variational"):
         if form not in FORMS:
             raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+        wait_until_compiled()
         self.form = FORMS[form]
         self._mixing = np.ascontiguousarray(independent(model.mass))
         self._constants = _constants(model, self._mixing)
@@ -175,20 +176,20 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     trunk, material = subspace.trunk, full.material
     if not (trunk is None or isinstance(trunk, Trunk)):
         raise ValueError(f"a trunk of type {type(trunk).__name__} has no compiled step; expected hodsim's own Trunk, or a linear subspace")
-    if not isinstance(material, Isotropic) or type(material) not in LAWS:
-        raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in LAWS)}")
+    if not isinstance(material, Isotropic) or type(material) not in kernel.LAWS:
+        raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in kernel.LAWS)}")
     widths, network = [subspace.dim], [np.empty(0)]
     for layer in () if trunk is None else trunk.h:
         if isinstance(layer, nn.Linear):
             widths.append(layer.out_features)
             network += [layer.weight.detach().numpy().ravel(), layer.bias.detach().numpy()]
-    law, cubic = LAWS[type(material)], np.empty((0, 0))
+    cubic = np.empty((0, 0))
     if isinstance(elasticity, Cubature):
         chosen, weights = elasticity.chosen, elasticity.weights
     elif isinstance(elasticity, ExactElasticity):
         chosen, weights = np.arange(len(full.elements.volumes)), np.ones(len(full.elements.volumes))
     elif isinstance(elasticity, CubicForce):
-        chosen, weights, law = np.arange(0), np.empty(0), kernel.CUBIC
+        chosen, weights = np.arange(0), np.empty(0)
         cubic = elasticity.matrix if len(mixing) == subspace.width else CubicForce(full, _mixed(subspace, mixing)).matrix
     else:
         raise ValueError(f"an elasticity of type {type(elasticity).__name__} has no compiled step")
@@ -199,7 +200,7 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         widths=np.array(widths),
         network=np.concatenate(network),
         mixing=mixing if mixed else np.empty((0, 0)),
-        law=law,
+        law=kernel.addresses(type(material)),
         constants=np.array([*material.constants, 0.0][:3]),
         strain=np.ascontiguousarray(strain @ mixing.T) if mixed else strain,
         rest=rest,

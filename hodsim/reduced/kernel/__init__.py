@@ -7,24 +7,23 @@ the face of all this.
 """
 
 from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation
+from hodsim.reduced.kernel.laws import LAWS, addresses
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
-from hodsim.reduced.kernel.plan import CUBIC, NEO_HOOKEAN, STABLE_NEO_HOOKEAN, STVK, Plan
+from hodsim.reduced.kernel.plan import Plan
 from hodsim.reduced.kernel.rollout import evaluate, rollout, rollouts
 
 __all__ = [
     "CONVERGED",
-    "CUBIC",
     "EULER_LAGRANGE",
-    "NEO_HOOKEAN",
+    "LAWS",
     "NOT_FINITE",
     "NO_DECREASE",
     "ROUNDING",
-    "STABLE_NEO_HOOKEAN",
-    "STVK",
     "TOO_MANY",
     "VARIATIONAL",
     "Equation",
     "Plan",
+    "addresses",
     "evaluate",
     "rollout",
     "rollouts",

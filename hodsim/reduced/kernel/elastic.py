@@ -11,52 +11,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from hodsim.fem import kernels
-from hodsim.reduced.kernel.plan import NEO_HOOKEAN, STVK, compiled
+from hodsim.reduced.kernel.laws import ENERGY, STRESS, VARIATION, call
+from hodsim.reduced.kernel.plan import compiled
+
+
+@compiled
+def call_law(plan, work, which, out):
+    n, r, F, dF = len(plan.volumes), plan.widths[0], work.strain, work.dF  # of the lanes, not those that are padding
+    call(  # pyright: ignore[reportCallIssue]  (an intrinsic has no context to be given)
+        plan.law[which], F.ctypes.data, dF.ctypes.data, plan.volumes.ctypes.data, plan.constants.ctypes.data, out.ctypes.data, n, r, dF.shape[1]
+    )  # fmt: skip
 
 
 @compiled
 def element_stress(plan, work):
     """P of the elements times their weighted volumes, from D g, which becomes F."""
-    n, c, volumes, strain, rest = len(plan.volumes), plan.constants, plan.volumes, work.strain, plan.rest
+    n, strain, stress = len(plan.volumes), work.strain, work.stress
     for i in range(9 * n):
-        strain[i] += rest[i]
-    F, P = strain[: 9 * n].reshape(3, 3, n), work.stress[: 9 * n].reshape(3, 3, n)
-    if plan.law == STVK:
-        kernels.stvk_stress(F, c[0], c[1], P)
-    elif plan.law == NEO_HOOKEAN:
-        kernels.neo_hookean_stress(F, c[0], c[1], P)
-    else:
-        kernels.stable_neo_hookean_stress(F, c[0], c[1], c[2], P)
-    for i in range(3):
-        for j in range(3):
-            for e in range(n):
-                P[i, j, e] *= volumes[e]
+        strain[i] += plan.rest[i]
+    call_law(plan, work, STRESS, stress)
+    for i in range(9):
+        for e in range(n):
+            stress[i * n + e] *= plan.volumes[e]
 
 
 @compiled
 def element_stiffness(plan, work):
     """The variation of the weighted P along each lane of F."""
-    n, c, r = len(plan.volumes), plan.constants, plan.widths[0]
-    F, dF, dP = work.strain[: 9 * n].reshape(3, 3, n), work.dF[:r], work.dP[:r]  # not those that are padding
-    if plan.law == STVK:
-        kernels.stvk_variation(F, dF, plan.volumes, c[0], c[1], dP)
-    elif plan.law == NEO_HOOKEAN:
-        kernels.neo_hookean_variation(F, dF, plan.volumes, c[0], c[1], dP)
-    else:
-        kernels.stable_neo_hookean_variation(F, dF, plan.volumes, c[0], c[1], c[2], dP)
+    call_law(plan, work, VARIATION, work.dP)
 
 
 @compiled
 def element_energy(plan, work):
-    n, c = len(plan.volumes), plan.constants
-    F, density = work.strain[: 9 * n].reshape(3, 3, n), work.dP.reshape(-1)[:n]  # which the next tangent overwrites
-    if plan.law == STVK:
-        kernels.stvk_energy(F, c[0], c[1], density)
-    elif plan.law == NEO_HOOKEAN:
-        kernels.neo_hookean_energy(F, c[0], c[1], density)
-    else:
-        kernels.stable_neo_hookean_energy(F, c[0], c[1], c[2], density)
+    density = work.dP.reshape(-1)[: len(plan.volumes)]  # which the next tangent overwrites
+    call_law(plan, work, ENERGY, density)
     return np.dot(plan.volumes, density)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
 from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
-from hodsim.reduced.kernel.plan import CUBIC, compiled, merged
+from hodsim.reduced.kernel.plan import compiled, merged
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
 
@@ -52,10 +52,10 @@ def residual(plan, work, equation, q, R):
                 strain[n9 + i] += dragged[i]
     for i in range(len(c)):
         stress[n9 + i] = strain[n9 + i] - c[i]
-    if plan.law != CUBIC:
+    if not len(plan.cubic):
         element_stress(plan, work)
     np.dot(plan.strain.T, stress, p)
-    if plan.law == CUBIC:
+    if len(plan.cubic):
         cubic_force(plan, work, work.force)
         p += work.force
     pull_back(plan, work, p, R)
@@ -68,7 +68,7 @@ def tangent(plan, work, equation, T):
     n9, inertial, variational, damped = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL, len(plan.drag) > 0
     propagate_lanes(plan, work, 1 if variational else 3)
     np.dot(lanes[0].T, plan.strain.T, dF)
-    if plan.law != CUBIC:
+    if not len(plan.cubic):
         element_stiffness(plan, work)
     for k in range(len(T)):
         for i in range(n9, dF.shape[1]):
@@ -81,7 +81,7 @@ def tangent(plan, work, equation, T):
             for k in range(len(T)):
                 dP[k, n9 + i] = accelerated[i, k] + (drag[i, k] if damped else 0.0)
     np.dot(dF, dP.T, square)
-    if plan.law == CUBIC:
+    if len(plan.cubic):
         cubic_stiffness(plan, work)
         np.dot(work.hessian, lanes[0], work.products)
         np.dot(lanes[0].T, work.products, work.square[1])
@@ -96,5 +96,5 @@ def tangent(plan, work, equation, T):
 def potential(plan, work):
     """The incremental potential |R g - c|^2 / 2 + V of the variational form, springs included, where the last residual was taken."""
     quadratic = work.stress[9 * len(plan.volumes) :]
-    elastic = 0.5 * np.dot(work.monomials[0], work.monomials[1]) if plan.law == CUBIC else element_energy(plan, work)
+    elastic = 0.5 * np.dot(work.monomials[0], work.monomials[1]) if len(plan.cubic) else element_energy(plan, work)
     return 0.5 * np.dot(quadratic, quadratic) + elastic

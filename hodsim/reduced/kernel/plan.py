@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -10,11 +12,17 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
-compiled = njit(**OPTIONS)
+UNWRAPPED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only compiled functions call them
+compiled = njit(**OPTIONS, **UNWRAPPED)  # pyright: ignore[reportCallIssue, reportArgumentType]  (options that numba has and its stub lacks)
 merged = njit(inline="always", **OPTIONS)  # into its one caller: on its own it would be optimised twice
 
-STVK, NEO_HOOKEAN, STABLE_NEO_HOOKEAN, CUBIC = 0, 1, 2, 3
 LANES = 8  # lanes come in multiples of it: what one vector instruction holds
+
+
+def digest(*files: str) -> str:
+    """Of the sources that go into a compiled function. numba's cache on disk looks for changes in the function's own file alone; a function
+    that closes over a digest of the others is compiled anew when one of them changes."""
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 class Plan(NamedTuple):
@@ -28,12 +36,12 @@ class Plan(NamedTuple):
     widths: np.ndarray  # of the layers, from r on
     network: np.ndarray  # weights and bias of each layer, one after the other
     mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
-    law: int  # the material, or CUBIC
+    law: np.ndarray  # addresses of the material's stress, variation and energy (3,)
     constants: np.ndarray  # of the material (3,)
     strain: np.ndarray  # D over R over springs (9 n + k + s, m); row (3 i + j) n + e of D is for F_ij of element e
     rest: np.ndarray  # F0 (9 n,)
     volumes: np.ndarray  # weighted (n,) [m^3]
-    cubic: np.ndarray  # K (N, N) over the monomials of a CUBIC potential
+    cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
     momentum: np.ndarray  # R^-T M / dt^2 (k, m)
@@ -57,7 +65,7 @@ class Work(NamedTuple):
     values: np.ndarray  # of the features (3, m)
     lanes: np.ndarray  # (3, m, L)
     p: np.ndarray  # unbalanced force on the features (m,)
-    force: np.ndarray  # CUBIC's part of it (m,)
+    force: np.ndarray  # a cubic potential's part of it (m,)
     strain: np.ndarray  # values of F, of inertia and of springs (9 n + k + s,)
     stress: np.ndarray  # likewise, weighted
     dragged: np.ndarray  # (k,)
@@ -67,7 +75,7 @@ class Work(NamedTuple):
     drag: np.ndarray  # and of R^-T C g_v
     monomials: np.ndarray  # y and K y (2, N)
     slants: np.ndarray  # K dy/dg_i (m, N)
-    hessian: np.ndarray  # of a CUBIC potential (m, m)
+    hessian: np.ndarray  # of a cubic potential (m, m)
     products: np.ndarray  # (m, L)
     square: np.ndarray  # (2, L, L)
     latent: np.ndarray  # (4, r)
@@ -113,7 +121,6 @@ def workspace(plan):
         np.zeros((3, r, r)),
         np.zeros(r, np.int64),
     )
-
 
 
 # numba counts the references to an array atomically, and to each array of a tuple at each call that takes it: a third of the time of a step.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from numba import njit, prange
 
-from hodsim.fem import kernels
 from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
-from hodsim.reduced.kernel.plan import OPTIONS, lent_plan, lent_work, merged, workspace
+from hodsim.reduced.kernel.plan import OPTIONS, digest, lent_plan, lent_work, merged, workspace
 
 
 @merged
@@ -84,8 +82,7 @@ def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max
 
 
 def entries(sources):
-    """The functions that Python calls. numba's disk cache looks for changes in this file alone; closing over a digest of all the sources
-    that are compiled into them makes it look at those, too."""
+    """The functions that Python calls; they close over a digest of the files they are compiled from."""
 
     @njit(cache=True, **OPTIONS)
     def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
@@ -113,9 +110,4 @@ def entries(sources):
     return rollout, rollouts, evaluate
 
 
-def digest() -> str:
-    files = [kernels.__file__, *sorted(str(file) for file in Path(__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
-
-
-rollout, rollouts, evaluate = entries(digest())
+rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
