@@ -14,7 +14,7 @@ import typer
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
-from hodsim.reduced import Cubature, choose_cubature, fitting_poses
+from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
@@ -53,7 +53,7 @@ def make_model(
     """The study's model file: the one that is there if it was made from the same data and settings, else a new one.
 
     Ctrl-C saves the best so far and ends the command: raises KeyboardInterrupt."""
-    file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {'chosen' if elements is None else elements} elements"
+    file, wanted = folder / "model.hod", f"{identity(full, snapshots, training)} {'chosen' if elements is None else elements} elements, indicator"
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
@@ -77,7 +77,9 @@ def make_model(
         "cubature": [asdict(sampling) for sampling in curve],
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
-    model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights))
+    with working("Calibrating the error indicator"):
+        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, bending_loads(full))
+    model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights), indicator.arrays())
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")

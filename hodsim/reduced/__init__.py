@@ -1,10 +1,12 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
 from hodsim.reduced.ahead import compile_ahead
+from hodsim.reduced.calibration import calibrate
 from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
+from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
@@ -15,9 +17,11 @@ __all__ = [
     "CubicForce",
     "Elasticity",
     "ExactElasticity",
+    "Indicator",
     "ReducedModel",
     "Rollout",
     "Sampling",
+    "calibrate",
     "choose_cubature",
     "compile_ahead",
     "fitting_poses",

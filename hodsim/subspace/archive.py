@@ -1,7 +1,7 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature
+    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ NETWORKS = {"trunk": Trunk, "encoder": Encoder}
 class Model:
     """A full model, a subspace of its displacements, and notes on how it was made (dt, errors, seconds, versions).
 
-    cubature: elements (n,) that sample the elastic energy and their weights (n,), or None for all of them."""
+    cubature: elements (n,) that sample the elastic energy and their weights (n,), or None for all of them. indicator: the arrays of the error
+    indicator by name, or None."""
 
     full: FullModel
     subspace: Subspace
     notes: dict[str, Any] = field(default_factory=dict)
     cubature: tuple[np.ndarray, np.ndarray] | None = None
+    indicator: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self):
         self.subspace.check_fits(self.full.n_dofs)
@@ -69,6 +72,7 @@ class Model:
         }
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
+        arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
         for name, network in networks.items():
             arrays |= {f"{name}.{key}": value.numpy() for key, value in network.state_dict().items()}
         buffer = io.BytesIO()
@@ -101,7 +105,8 @@ class Model:
             if stored.fingerprint != header["fingerprint"]:
                 raise ValueError(f"its fingerprint is {header['fingerprint']}, but its content's is {stored.fingerprint}")
             cubature = (arrays["cubature.elements"], arrays["cubature.weights"]) if "cubature.elements" in arrays else None
-            return cls(stored, _subspace(header, arrays), header["notes"], cubature)
+            indicator = {key.removeprefix("indicator."): value for key, value in arrays.items() if key.startswith("indicator.")}
+            return cls(stored, _subspace(header, arrays), header["notes"], cubature, indicator or None)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
 
