@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,15 @@ def test_simulate_saves_a_motion(folder, suffix):
     run = hodsim("simulate", "study/model.hod", "--steps", 10, "--output", f"motion.{suffix}", folder=folder)
     assert run.returncode == 0, run.stderr
     assert (folder / f"motion.{suffix}").stat().st_size > 0
+
+
+def test_simulate_estimates_its_error_and_falls_back(folder):
+    run = hodsim("simulate", "study/model.hod", "--steps", 10, "--tip", 0, 0, -40, "--output", "far.csv", folder=folder)
+    assert run.returncode == 0 and "estimated error up to" in run.stdout and "leaves the training range" in run.stdout
+    run = hodsim("simulate", "study/model.hod", "--steps", 10, "--tip", 0, 0, -4, "--fallback", "--output", "guarded.csv", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"the full model took \d+ of 10 steps", run.stdout)
+    assert len((folder / "guarded.csv").read_text().splitlines()) == 11
 
 
 def test_simulate_compares_with_the_full_model(folder):

@@ -6,6 +6,7 @@ from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
+from hodsim.reduced.fallback import simulate_with_fallback
 from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
@@ -25,5 +26,6 @@ __all__ = [
     "choose_cubature",
     "compile_ahead",
     "fitting_poses",
+    "simulate_with_fallback",
     "variational_step",
 ]

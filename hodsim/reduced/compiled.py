@@ -51,6 +51,8 @@ class Rollout:
 class CompiledStep:
     """A step of a reduced model in variational (backward Euler in displacements) or Euler-Lagrange form; an `Advance`.
 
+    memory [s] is the time over which the defect of a state is averaged: 1 / omega of the slowest vibration.
+
     Raises ValueError for a model that has no compiled form: a trunk of another kind, a material of one's own."""
 
     def __init__(self, model: ReducedModel, *, form: str = "variational"):
@@ -62,7 +64,7 @@ class CompiledStep:
         self._constants = _constants(model, self._mixing)
         matrices = model.mass, model.damping, model.rest_stiffness
         self._mass, self._damping, self._stiffness = (self._mixing @ matrix @ self._mixing.T for matrix in matrices)
-        self._memory = 1 / slowest_frequency(self._stiffness, self._mass)
+        self.memory = 1 / slowest_frequency(self._stiffness, self._mass)
         self._springs: tuple[np.ndarray, np.ndarray] | None = None
         self._plans: dict[float, kernel.Plan] = {}
 
@@ -165,7 +167,7 @@ class CompiledStep:
             history = tuple(norms[: 1 + iterations[done]])
             failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
         q, v, a = states[:done].transpose(1, 0, 2)
-        fading = math.exp(-dt / self._memory)
+        fading = math.exp(-dt / self.memory)
         squares, _ = lfilter([1 - fading], [1, -fading], defects[:done] ** 2, zi=[fading * start.defect**2])
         return Rollout(q, v, a, iterations[:done], np.sqrt(squares), failure)
 

@@ -270,7 +270,8 @@ def reliability(evaluation: Evaluation) -> str:
         axes.set_ylim(max(float(np.nanpercentile(head.deviation, 0.5)), LEAST_SHOWN), 1.5 * max(float(np.nanmax(head.deviation)), LIMITS[-1]))
         for axis in "xy":
             _percent(axes, axis)
-        _legend(figure, axes)
+        axes.set_xlim(low, 1.2 * high)
+        _legend(figure, axes, markerscale=4)
 
     return _svg(draw, (7.2, 4.0))
 
@@ -294,9 +295,9 @@ def _error_point(axes: Axes, x: float, model: Record, look: Look) -> None:
     axes.annotate(model.name, (x, mean), (7, 3), textcoords="offset points", color=look.colour, fontsize=9.5)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes, *, markerscale: float = 1.0) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5), columnspacing=1.6)
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5), columnspacing=1.6, markerscale=markerscale)
 
 
 def _percent(axes: Axes, which: str) -> None:
