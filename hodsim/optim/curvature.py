@@ -21,8 +21,8 @@ Product = Callable[[Tensor], Tensor]
 class Batch:
     """f(w) on one mini-batch, w (n,) the trained parameters in a row.
 
-    Every evaluation sees the same random numbers (dropout), and the running statistics (batch norm) move once, by the first: H, g and the
-    trial losses of a step belong to one function."""
+    Every evaluation sees the same random numbers, and running statistics (batch norm) move once, by the first: H, g and the trial losses
+    of a step belong to one function. close() ends its use."""
 
     def __init__(self, module: nn.Module, parameters: list[nn.Parameter], weight_decay: list[float], closure: Closure):
         self.module, self._parameters, self._closure = module, parameters, closure
@@ -31,7 +31,9 @@ class Batch:
         self._decay = weight_decay
         self._random = torch.get_rng_state()
         self._random_cuda = torch.cuda.get_rng_state_all() if parameters[0].is_cuda else []
-        self._buffers: list[tuple[Tensor, Tensor]] | None = None
+        owned = [(m, name, b) for m in module.modules() for name, b in m._buffers.items() if b is not None]
+        self._buffers = owned  # owner, name and the tensor itself
+        self._settled: list[Tensor] = []
         self.evaluations = self.products = 0
 
     def _repeat(self) -> None:
@@ -40,11 +42,16 @@ class Batch:
             torch.cuda.set_rng_state_all(self._random_cuda)
 
     def _settle(self) -> None:
-        """Running statistics as the first evaluation left them."""
-        if self._buffers is None:
-            self._buffers = [(b, b.detach().clone()) for b in self.module.buffers()]
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
+        """Running statistics as the first evaluation left them, in new tensors: a graph may hold the old ones."""
+        if not self._settled:
+            self._settled = [buffer.detach().clone() for _, _, buffer in self._buffers]
+        for (owner, name, _), value in zip(self._buffers, self._settled, strict=True):
+            owner._buffers[name] = value.clone()
+
+    def close(self) -> None:
+        """The module's own buffers again, moved once."""
+        for (owner, name, buffer), value in zip(self._buffers, self._settled or [b for _, _, b in self._buffers], strict=True):
+            owner._buffers[name] = buffer.copy_(value)
 
     def output(self, _: nn.Module | None = None) -> Any:
         """What the network puts out. Raises ValueError for a closure that returns the loss only."""

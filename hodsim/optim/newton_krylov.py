@@ -145,18 +145,28 @@ class NewtonKrylov(torch.optim.Optimizer):
         """Take the gradient of this closure, the loss of all data, as the global one (line 1); returns the loss."""
         batch = self._batch(closure)
         value, g = batch.value_and_gradient()
+        batch.close()
         self._keep(batch, "mean_gradient", g)
         self._shared.update(weight=torch.tensor(1.0, dtype=torch.float64), square=(g @ g).double())
         return value
 
-    def step(self, closure: Closure) -> float:  # type: ignore[override]
-        """One step on the closure's batch; returns the loss before it. What became of it is in `last`."""
+    def step(self, closure: Closure, *, sample: Closure | None = None) -> float:  # type: ignore[override]
+        """One step on the closure's batch; returns the loss before it. What became of it is in `last`.
+
+        sample: the loss of a part of the batch, on which the curvature is taken; products cost that much less (Byrd et al. 2011)."""
         batch = self._batch(closure)
+        curved = batch if sample is None else self._batch(sample)
+        try:
+            return self._step(batch, curved)
+        finally:
+            batch.close()
+
+    def _step(self, batch: Batch, curved: Batch) -> float:
         previous = self._kept(batch, "step")
         start, first = None, None
         if previous is not None:
             start = self.decay * previous  # line 9
-            first = self.curvature.first(batch, start)  # line 10
+            first = self.curvature.first(batch, start) if curved is batch else None  # line 10
         before, g = first[:2] if first else batch.value_and_gradient()  # line 4
         if not (before < float("inf") and bool(torch.isfinite(g).all())):
             raise FloatingPointError(f"the loss is {before}, its gradient has norm {float(g.norm())}; expected finite numbers")
@@ -167,7 +177,8 @@ class NewtonKrylov(torch.optim.Optimizer):
             return self._finish(batch, Step(Outcome.CONVERGED, before, before))
         if is_signal and float(g @ overall) < 0:  # line 5
             return self._finish(batch, Step(Outcome.SKIPPED, before, before))  # line 7
-        found = self._solve(batch, g, start, first, count)
+        found = self._solve(curved, g, start, first, count)
+        batch.products += curved.products * (curved is not batch)
         x, cosine = found.x, float(found.x @ overall) / max(float(found.x.norm() * overall.norm()), torch.finfo(g.dtype).tiny)
         scale = 1 - cosine if cosine > 0 else 1.0  # lines 28 and 29
         slope = scale * float(g @ x)

@@ -151,13 +151,13 @@ def root_of_output_hessian(criterion: Any, output: Tensor, generator: torch.Gene
 def recorded(module: nn.Module) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
     """Inputs and outputs of the layers that have Kronecker factors, call by call, of what runs within the block."""
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    handles = []
-    for name, layer in module.named_modules():
-        if is_factored(layer):
-            def note(_, inputs, output, calls=calls.setdefault(name, [])):
-                if output.requires_grad:
-                    calls.append((inputs[0].detach(), output))
-            handles.append(layer.register_forward_hook(note))
+    names = {layer: name for name, layer in module.named_modules() if is_factored(layer)}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.requires_grad:
+            calls.setdefault(names[layer], []).append((inputs[0].detach(), output))
+
+    handles = [layer.register_forward_hook(note) for layer in names]
     try:
         yield calls
     finally:
