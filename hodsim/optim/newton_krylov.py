@@ -112,7 +112,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         self.tolerance, self.progress, self.iterations, self.seed = tolerance, progress, iterations, seed
         trained = [p for p in module.parameters() if p.requires_grad] if params is None else params
         super().__init__(trained, {"weight_decay": weight_decay})
-        self._shared.update(damping=torch.tensor(float(damping), dtype=torch.float64))
+        self.damping = damping
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -132,6 +132,10 @@ class NewtonKrylov(torch.optim.Optimizer):
         """State that belongs to no parameter; it lies with the first."""
         return self.state[self._parameters[0]]
 
+    def _set(self, **values: float) -> None:
+        """Keep numbers as state, in the parameters' dtype: that is how load_state_dict returns them."""
+        self._shared.update({name: torch.tensor(float(value), dtype=self._parameters[0].dtype) for name, value in values.items()})
+
     @property
     def damping(self) -> float:
         """lambda."""
@@ -139,7 +143,7 @@ class NewtonKrylov(torch.optim.Optimizer):
 
     @damping.setter
     def damping(self, value: float) -> None:
-        self._shared["damping"] = torch.tensor(float(value), dtype=torch.float64)
+        self._set(damping=value)
 
     def set_global_gradient(self, closure: Closure) -> float:
         """Take the gradient of this closure, the loss of all data, as the global one (line 1); returns the loss."""
@@ -147,7 +151,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         value, g = batch.value_and_gradient()
         batch.close()
         self._keep(batch, "mean_gradient", g)
-        self._shared.update(weight=torch.tensor(1.0, dtype=torch.float64), square=(g @ g).double())
+        self._set(weight=1.0, square=float(g @ g))
         return value
 
     def step(self, closure: Closure, *, sample: Closure | None = None) -> float:  # type: ignore[override]
@@ -162,7 +166,7 @@ class NewtonKrylov(torch.optim.Optimizer):
             batch.close()
 
     def _step(self, batch: Batch, curved: Batch) -> float:
-        previous = self._kept(batch, "step")
+        previous = self._kept(batch, "direction")
         start, first = None, None
         if previous is not None:
             start = self.decay * previous  # line 9
@@ -171,7 +175,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         if not (before < float("inf") and bool(torch.isfinite(g).all())):
             raise FloatingPointError(f"the loss is {before}, its gradient has norm {float(g.norm())}; expected finite numbers")
         count = int(self._shared.get("count", 0))
-        self._shared["count"] = torch.tensor(float(count + 1), dtype=torch.float64)
+        self._set(count=count + 1)
         overall, is_signal = self._global(batch, g)  # lines 1, 46
         if float(g.norm()) == 0:
             return self._finish(batch, Step(Outcome.CONVERGED, before, before))
@@ -183,7 +187,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         scale = 1 - cosine if cosine > 0 else 1.0  # lines 28 and 29
         slope = scale * float(g @ x)
         if not slope < 0:
-            self._keep(batch, "step", torch.zeros_like(x))
+            self._keep(batch, "direction", torch.zeros_like(x))
             return self._finish(batch, Step(Outcome.NO_DESCENT, before, before, iterations=found.iterations, reason=found.reason))
         predicted = slope + scale**2 * found.curvature / 2
         return self._search(batch, before, scale * x, slope, predicted, found)
@@ -211,7 +215,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         weight, square = keep * weight + 1 - keep, keep * square + (1 - keep) * float(g @ g)
         if keep:
             self._keep(batch, "mean_gradient", mean)
-            shared.update(weight=torch.tensor(weight, dtype=torch.float64), square=torch.tensor(square, dtype=torch.float64))
+            self._set(weight=weight, square=square)
         overall = mean / weight
         signal = float(overall @ overall)
         noise = (square / weight - signal) * (1 - keep) / (1 + keep)  # of an exponential mean of independent gradients
@@ -224,7 +228,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         M = self.preconditioner
         if M.every and (count % M.every == 0 or "refreshed" not in self._shared):
             M.refresh(batch, product, store, torch.Generator().manual_seed(self.seed + count))
-            self._shared["refreshed"] = torch.tensor(float(count), dtype=torch.float64)
+            self._set(refreshed=count)
 
         def solve(v: Tensor) -> Tensor:
             if not M.every:
@@ -258,13 +262,13 @@ class NewtonKrylov(torch.optim.Optimizer):
             batch.move(w)
             after, gamma = before, 0.0
         if gamma:  # line 45: the parameters are there
-            self._keep(batch, "step", x)
+            self._keep(batch, "direction", x)
             if ratio > SHRINK_ON_TRUST:
                 self.damping *= self.adaptation
             elif not ratio >= GROW_ON_DOUBT:
                 self.damping /= self.adaptation
         else:
-            self._keep(batch, "step", torch.zeros_like(x))
+            self._keep(batch, "direction", torch.zeros_like(x))
             self.damping = GROW_ON_REFUSAL * max(self.damping, torch.finfo(x.dtype).eps * abs(found.scale))
         outcome = Outcome.STEPPED if gamma else Outcome.NO_DECREASE
         return self._finish(batch, Step(outcome, before, after, ratio, gamma, iterations=found.iterations, reason=found.reason))

@@ -189,9 +189,11 @@ def test_a_running_mean_that_is_noise_skips_nothing():
 
 @CURVATURES
 @PRECONDITIONERS
-def test_a_resumed_run_continues_exactly(curvature, preconditioner):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_resumed_run_continues_exactly(curvature, preconditioner, dtype):
     def make():
         net, x, y = regression()
+        net, x, y = net.to(dtype), x.to(dtype), y.to(dtype)
         return net, closure(net, x, y), NewtonKrylov(net, curvature=curvature, preconditioner=preconditioner, iterations=5)
 
     net, evaluate, optimizer = make()
