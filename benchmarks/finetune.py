@@ -4,8 +4,9 @@
     training  from Adam's plateau: Adam (cosine), AdaGrad, L-BFGS, SOAP and Shampoo (pytorch_optimizer, where installed), Hessian-free
               (Gauss-Newton conjugate gradients), NewtonKrylov (Gauss-Newton, Kronecker factors) and Algorithm 1 (exact Hessian)
 
-on the beam's autoencoder, and with --data on nets of images. Each method's rate is the best of a grid by validation, over the
-whole time from the first of three seeds. An epoch is a gradient's worth of passes over the data: a Hessian product counts as one, an evaluation of the loss as a third.
+on the beam's autoencoder, and with --data on nets of images. Each method's rate is the best of a grid by validation, over the whole time
+from the first of three seeds. An epoch is a gradient's worth of passes over the data: a Hessian product counts as one, an evaluation of
+the loss as a third.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ class Method:
 
 def methods() -> list[Method]:
     found = [
-        Method("Adam", (1e-3, 3e-3, 1e-2, 3e-2), lambda net, rate: torch.optim.Adam(net.parameters(), rate, betas=(0.9, 0.99)), cosine=True),
+        Method("Adam", (1e-3, 3e-3, 1e-2, 3e-2), _adam, cosine=True),
         Method("AdaGrad", (1e-3, 3e-3, 1e-2), lambda net, rate: torch.optim.Adagrad(net.parameters(), rate)),
         Method("L-BFGS", (0.3, 1.0), lambda net, rate: torch.optim.LBFGS(
             net.parameters(), rate, max_iter=20, history_size=50, line_search_fn="strong_wolfe"), full=True),
@@ -185,6 +186,10 @@ def methods() -> list[Method]:
         Method("Gauss-Newton + KFAC", dampings, lambda net, rate: _second_order(net, GaussNewton(), KroneckerFactored(every=1), rate), full=True),
         Method("Algorithm 1", dampings, lambda net, rate: _second_order(net, Hessian(), KroneckerFactored(every=1), rate), full=True),
     ]  # fmt: skip
+
+
+def _adam(net: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(net.parameters(), rate, betas=(0.9, 0.99))
 
 
 def _second_order(net: nn.Module, curvature: Any, preconditioner: Any, damping: float) -> NewtonKrylov:
@@ -210,7 +215,7 @@ def least(curve: list[dict[str, float]]) -> float:
 def plateau(problem: Problem, seed: int, seconds: float) -> nn.Module:
     """A net that Adam has trained at a constant rate."""
     net = problem.make(seed)
-    adam = Method("Adam", (), lambda net, rate: torch.optim.Adam(net.parameters(), rate, betas=(0.9, 0.99)))
+    adam = Method("Adam", (), _adam)
     race(problem, adam, 3e-3, seconds, net, seed, copy=False)
     return net
 
@@ -332,6 +337,7 @@ def figure(report: dict[str, Any]) -> bytes:
             axis.set(yscale="log", xlabel=along, ylabel=f"{split} loss", title=training["problem"])
             if along == "epochs":
                 axis.set_xscale("symlog")
+                axis.set_xlim(left=0)
         row[0].legend(fontsize=7)
     stream = io.BytesIO()
     chart.savefig(stream, format="png", dpi=110)

@@ -15,7 +15,7 @@ from hodsim.benchmarks.finetune_problems import NETS, Problem, image_problems, l
 @pytest.mark.parametrize("name", NETS)
 def test_all_products_that_are_timed_agree(name):
     build, shape = NETS[name]
-    x = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
     net = seeded(build)(0).double()
     y = net(x).detach().roll(1, 0)
     ways = product_methods(net, x, y, F.mse_loss)
@@ -30,13 +30,13 @@ def test_a_comparison_runs_every_method_and_is_reported(tmp_path):
     parts = dict(zip(("train", "validation", "test"), ((part, torch.sin(part[:, :2])) for part in x.split(20)), strict=True))
     make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double())
     problem = Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20)
-    training = compare(problem, 0.1, (0, 1))
+    training = compare(problem, 0.02, (0, 1))
     assert [row["method"] for row in training["methods"]] == [method.name for method in methods()]
     for row in training["methods"]:
         for curve in row["curves"]:
             assert curve[0]["epochs"] == 0 and curve[-1]["epochs"] > 0
             assert [p["seconds"] for p in curve] == sorted(p["seconds"] for p in curve)
-    report = {"quick": True, "threads": 1, "seconds": 0.1, "absent": ["curvlinops"], "cost": [], "training": [training]}
+    report = {"quick": True, "threads": 1, "seconds": 0.02, "absent": ["curvlinops"], "cost": [], "training": [training]}
     assert all(f"| {method.name} |" in table(report) for method in methods())
     assert "Not installed: curvlinops" in table(report)
     assert figure(report).startswith(b"\x89PNG")
