@@ -188,7 +188,8 @@ def test_every_import_is_a_dependency_that_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = project["dependencies"] + project["optional-dependencies"]["peers"]
     declared = {re.split(r"[<>=\[;]", requirement)[0] for requirement in requirements}
-    distribution = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "markupsafe": "jinja2"}
+    distribution = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "markupsafe": "jinja2",
+                    "curvlinops": "curvlinops-for-pytorch"}
     imported = {name.split(".")[0] for module in MODULES for _, name in module.imports()} - sys.stdlib_module_names - {"hodsim"}
     assert {distribution.get(name, name) for name in imported} == declared
 
