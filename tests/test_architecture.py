@@ -186,7 +186,8 @@ def test_names_of_files_say_what_is_in_them():
 
 def test_every_import_is_a_dependency_that_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = project["dependencies"] + project["optional-dependencies"]["peers"]
+    extras = project["optional-dependencies"]
+    requirements = project["dependencies"] + extras["peers"] + extras["more-peers"]
     declared = {re.split(r"[<>=\[;]", requirement)[0] for requirement in requirements}
     distribution = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "markupsafe": "jinja2",
                     "curvlinops": "curvlinops-for-pytorch"}
