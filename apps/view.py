@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,11 @@ DEFAULT_DT = 0.01
 POSES = 1000  # that PCA takes of the snapshots: enough to look at, and the window opens soon
 BESIDE = "full, pca, modal or another model file of the same body"
 SAGGING = (0.0, 0.0, -0.4)  # what a body is loaded with at first, so that something happens
-TRAINED = (Path("out/beam/model.hod"), Path("out/beam-quick/model.hod"))
 
 
 def view(
     model: Annotated[
-        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: that of `hodsim beam`.")
+        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: a beam that comes with hodsim.")
     ] = None,
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
@@ -39,20 +39,13 @@ def view(
 ) -> None:
     """Show a model live: pull it with the mouse, load it by sliders, pause, step, reset, record.
 
-    Example: hodsim view out/beam/model.hod --beside full --beside pca
+    Example: hodsim view --beside full          or          hodsim view out/beam/model.hod --beside full --beside pca
     """
-    show(
-        trained() if model is None else model,
-        beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames, colour=colour,
-    )  # fmt: skip
-
-
-def trained() -> Path:
-    """The model that `hodsim beam` has made. Raises FileNotFoundError saying how to make it."""
-    found = next((file for file in TRAINED if file.exists()), None)
-    if found is None:
-        raise FileNotFoundError(f"there is no {TRAINED[0]} here; make it with `hodsim beam --quick`, or name a model file")
-    return found
+    with as_file(files("hodsim.meshes") / "beam.hod") as shipped:
+        show(
+            shipped if model is None else model,
+            beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames, colour=colour,
+        )  # fmt: skip
 
 
 def show(
