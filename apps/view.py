@@ -73,8 +73,12 @@ def show(
         player.amplitudes["body"][:] = body
     else:
         player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
-    with working("Readying the step (most of a minute, the first time on a machine)"):
-        player.warm_up()
+    live = output is None and replay is None  # a film and a replay are the same whenever they are made: all their steps are compiled ones
+    if live or player.is_compiled:
+        player.warm_up(wait=not live)
+    else:
+        with working("Compiling the step (most of a minute, once on a machine)"):
+            player.warm_up()
     title = f"{loaded.subspace.name}, {file.name}"
     if output is None:
         show_player(player, title=title, frames=frames, field=colour)

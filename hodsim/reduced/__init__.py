@@ -1,6 +1,6 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
-from hodsim.reduced.compiled import CompiledStep, Rollout
+from hodsim.reduced.compiled import CompiledStep, Rollout, compile_ahead
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
@@ -18,6 +18,7 @@ __all__ = [
     "Rollout",
     "Sampling",
     "choose_cubature",
+    "compile_ahead",
     "fitting_poses",
     "variational_step",
 ]

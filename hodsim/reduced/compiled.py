@@ -18,7 +18,9 @@ from torch import nn
 
 from hodsim.checks import finite, positive, shape
 from hodsim.dynamics import Scheme, State, backward_euler
+from hodsim.fem import FullModel
 from hodsim.fem.materials import Isotropic, NeoHookean, StableNeoHookean, StVK
+from hodsim.mesh import TetMesh
 from hodsim.reduced import kernel
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
@@ -26,7 +28,7 @@ from hodsim.reduced.elasticity import ExactElasticity
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.strain import strain_operator
 from hodsim.solve import ConvergenceError
-from hodsim.subspace import Subspace
+from hodsim.subspace import Subspace, modal
 from hodsim.subspace.autoencoder import Trunk
 
 FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
@@ -65,6 +67,16 @@ class CompiledStep:
         root = math.sqrt(stiffness)
         other._springs = root * rows @ self._mixing.T, root * (targets - rest)
         return other
+
+    def damped(self, damping: np.ndarray) -> CompiledStep:
+        """This step with another damping C^ = W^T C W (m, m)."""
+        other = copy(self)
+        other._damping, other._plans = self._mixing @ damping @ self._mixing.T, {}
+        return other
+
+    def is_compiled(self, state: State, dt: float) -> bool:
+        """Whether a step can be taken at once, for numba has compiled it here before; else it takes most of a minute first."""
+        return kernel.is_compiled(kernel.rollout, self._arguments(state, dt, np.zeros((1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
 
     def __call__(
         self,
@@ -132,13 +144,18 @@ class CompiledStep:
     def _roll(
         self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
     ) -> Rollout:
+        arguments = self._arguments(state, dt, forces, scheme, tolerance, max_iterations)
+        done, ended = kernel.rollout(*arguments)
+        return _rolled(state, dt, *arguments[-3:], done, ended, max_iterations, first)
+
+    def _arguments(self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int) -> tuple:
+        """What `kernel.rollout` takes; the last three, the states, the iterations and the norms of residuals, it writes."""
         steps, r = len(forces), len(state.q)
         states, iterations, norms = np.empty((steps, 3, r)), np.empty(steps, np.int64), np.empty(max_iterations + 1)
-        done, ended = kernel.rollout(
+        return (
             self.plan(dt), self.form, scheme_table(scheme, dt), dt, _history(state), state.previous is not None,
             np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms,
         )  # fmt: skip
-        return _rolled(state, dt, states, iterations, norms, done, ended, max_iterations, first)
 
     def plan(self, dt: float) -> kernel.Plan:
         """What the kernel reads for steps of dt [s]. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
@@ -158,6 +175,14 @@ class CompiledStep:
             return plan
         rows, tethers = self._springs
         return plan._replace(strain=np.concatenate([plan.strain, rows]), tethers=tethers)
+
+
+def compile_ahead() -> None:
+    """Compile the step and leave it in numba's cache, most of a minute, unless it is there. One serves all models: that of a cube is taken."""
+    mesh = TetMesh.box((1.0, 1.0, 1.0), (1, 1, 1))
+    full = FullModel(mesh, StVK(youngs_modulus=1.0, poisson_ratio=0.3), density=1.0, pinned=mesh.vertices[:, 0] == 0)
+    model = ReducedModel(full, modal(full, 1))
+    CompiledStep(model)(model, model.state(), 1.0, force=np.zeros(1))
 
 
 def independent(mass: np.ndarray) -> np.ndarray:

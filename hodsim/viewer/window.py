@@ -25,11 +25,13 @@ def show(player: Player, *, title: str, frames: int | None = None, field: str = 
     window.scene.field = field
     ps.set_user_callback(window.frame)
     left = frames
-    while not ps.window_requests_close() and left != 0:
-        ps.frame_tick()
-        left = None if left is None else left - 1
-    window.close()
-    tear_down()
+    try:
+        while not ps.window_requests_close() and left != 0:
+            ps.frame_tick()
+            left = None if left is None else left - 1
+    finally:
+        window.close()
+        tear_down()
 
 
 class Window:
@@ -55,7 +57,8 @@ class Window:
             self.panel.film.take(self.player.time, self.scene.image)
 
     def close(self) -> None:
-        """Let a film that is being recorded be finished."""
+        """Let a film that is being recorded be finished, and end what goes on at the side."""
+        self.player.close()
         if self.panel.film is not None:
             self.panel.film.finish()
             self.panel.film.wait()

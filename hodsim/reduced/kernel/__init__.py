@@ -9,7 +9,7 @@ the face of all this.
 from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
 from hodsim.reduced.kernel.plan import CUBIC, NEO_HOOKEAN, STABLE_NEO_HOOKEAN, STVK, Plan
-from hodsim.reduced.kernel.rollout import evaluate, rollout, rollouts
+from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollout, rollouts
 
 __all__ = [
     "CONVERGED",
@@ -26,6 +26,7 @@ __all__ = [
     "Equation",
     "Plan",
     "evaluate",
+    "is_compiled",
     "rollout",
     "rollouts",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numba
 import numpy as np
 from numba import njit, prange
 
@@ -119,3 +120,9 @@ def digest() -> str:
 
 
 rollout, rollouts, evaluate = entries(digest())
+
+
+def is_compiled(entry, arguments: tuple) -> bool:
+    """Whether a call of an entry point with such arguments finds it compiled, in memory or in numba's cache on disk."""
+    signature = tuple(map(numba.typeof, arguments))
+    return signature in entry.overloads or entry._cache.load_overload(signature, entry.targetctx) is not None
