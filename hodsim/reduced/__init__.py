@@ -4,6 +4,7 @@ from hodsim.reduced.compiled import CompiledStep, Rollout, compile_ahead
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.cubic import CubicForce
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
+from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
@@ -14,6 +15,7 @@ __all__ = [
     "CubicForce",
     "Elasticity",
     "ExactElasticity",
+    "Indicator",
     "ReducedModel",
     "Rollout",
     "Sampling",

@@ -145,8 +145,9 @@ class CompiledStep:
         self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
     ) -> Rollout:
         arguments = self._arguments(state, dt, forces, scheme, tolerance, max_iterations)
+        states, iterations, norms = arguments[-3:]
         done, ended = kernel.rollout(*arguments)
-        return _rolled(state, dt, *arguments[-3:], done, ended, max_iterations, first)
+        return _rolled(state, dt, states, iterations, norms, done, ended, max_iterations, first)
 
     def _arguments(self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int) -> tuple:
         """What `kernel.rollout` takes; the last three, the states, the iterations and the norms of residuals, it writes."""

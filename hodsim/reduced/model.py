@@ -25,6 +25,7 @@ from hodsim.fem import FullModel, Load, Rayleigh
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import Motion, features_of
+from hodsim.reduced.indicator import Indicator
 from hodsim.solve import Dense
 from hodsim.subspace import Model, Subspace
 
@@ -33,7 +34,7 @@ class ReducedModel:
     """A full model confined to a subspace; steps like the full model, r unknowns instead of d.
 
     elasticity defaults to the exact one. Forces are given in feature space, W^T f (m,): see generalized_force. rounding_force is the full
-    model's, seen through the Jacobian of the rest shape.
+    model's, seen through the Jacobian of the rest shape. indicator estimates the error of a state, where there is one.
     """
 
     def __init__(self, full: FullModel, subspace: Subspace, *, elasticity: Elasticity | None = None):
@@ -46,6 +47,7 @@ class ReducedModel:
         self.damping = self._projected_damping()
         rest = self.features.motion(*np.zeros((2, subspace.dim)))
         self.rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
+        self.indicator: Indicator | None = None
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
 
     def with_elasticity(self, elasticity: Elasticity) -> ReducedModel:

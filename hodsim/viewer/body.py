@@ -141,6 +141,12 @@ class Body:
         """Kinetic and elastic energy [J]."""
         return self.model.energy(self.state)
 
+    @property
+    def trust(self) -> tuple[int, float] | None:
+        """Level 0, 1 or 2 and the estimated tip error over the length, of a model that has an indicator."""
+        indicator = self.model.indicator if isinstance(self.model, ReducedModel) else None
+        return None if indicator is None else (indicator.level(self.state), indicator.estimate(self.state))
+
     def place(self, vertex: int) -> np.ndarray:
         """Where a vertex of the mesh is (3,) [m]."""
         rows, rest = self.rows([vertex])

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from hodsim.dynamics import State
-from hodsim.fem import FullModel
+from hodsim.fem import FullModel, gravity
 from hodsim.reduced import ReducedModel
 from hodsim.solve import ConvergenceError
 from hodsim.viewer.body import Body, coordinates
@@ -33,7 +33,8 @@ class Player:
     The inputs are attributes, to be set at will and read at each step: dt [s]; scheme, a key of `SCHEMES`; amplitudes, by the name of
     a load shape its components (c,); pulls, by vertex the place (3,) [m] it is pulled to; damping, of all bodies; pose, latent
     coordinates (r,) that hold the first body still, or None for motion. trouble says why the motion stopped by itself. recording holds the
-    steps since the last reset. compilation is there while the compiled step is not, and the reference takes the steps.
+    steps since the last reset. gravity is the name of the load that is a uniform acceleration, if one is, and that of amplitude one [m/s^2].
+    compilation is there while the compiled step is not, and the reference takes the steps.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Player:
         self.compilation: Compilation | None = None
         self.tip, self.length, compliance = _tip(self.full)
         self.grip = GRIP / compliance
+        self.gravity = next(filter(None, (_acceleration(self.full, name, columns) for name, columns in shapes.items())), None)
         self.replaying: Recording | None = None
         self.reset()
 
@@ -222,3 +224,12 @@ def _tip(full: FullModel) -> tuple[int, float, float]:
     rows = coordinates(full, np.array([tip])).toarray()
     compliance = rows @ full.solver.factor(full.rest_stiffness.data).solve(np.ascontiguousarray(rows.T))
     return tip, float(distance[tip]), float(np.linalg.eigvalsh(compliance).max())
+
+
+def _acceleration(full: FullModel, name: str, columns: np.ndarray) -> tuple[str, float] | None:
+    """The name of a load with columns (d, c) and its acceleration [m/s^2] at amplitude one, if these are the weights of the body along x, y, z."""
+    weights = np.stack([gravity(full, axis) for axis in np.eye(3)], axis=1)  # of 1 m/s^2, (d, 3)
+    if columns.shape != weights.shape:
+        return None
+    acceleration = float(np.sum(columns * weights) / np.sum(weights**2))
+    return (name, acceleration) if np.allclose(columns, acceleration * weights, rtol=1e-6) else None

@@ -231,6 +231,35 @@ def test_damping_takes_the_energy_out():
     assert max(energies[1:]) < 0.1 * energies[0]
 
 
+class StandIn:
+    """An indicator that estimates the displacement of the tip, and loses trust with it."""
+
+    def estimate(self, state):
+        return float(np.linalg.norm(state.q))
+
+    def level(self, state):
+        return int(np.digitize(self.estimate(state), [0.01, 0.1]))
+
+
+def test_a_model_is_trusted_as_its_indicator_says_and_one_without_says_nothing():
+    player = make(full_too=True)
+    lead, full = player.bodies
+    assert lead.trust is None and full.trust is None
+    lead.model.indicator = StandIn()
+    assert lead.trust == (0, 0.0)
+    player.amplitudes["tip"][:] = (0, 0, -1)
+    levels = []
+    for _ in range(20):
+        player.step()
+        level, estimate = lead.trust
+        levels.append(level)
+        assert estimate == np.linalg.norm(lead.state.q)
+    assert levels == sorted(levels) and levels[-1] == 2
+    player.damping = Rayleigh(mass=1.0)  # another model, the same indicator
+    player.step()
+    assert lead.trust is not None
+
+
 class Pending:
     """A compilation that is done when told to."""
 
