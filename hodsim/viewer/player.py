@@ -228,7 +228,7 @@ def _tip(full: FullModel) -> tuple[int, float, float]:
 
 def _acceleration(full: FullModel, name: str, columns: np.ndarray) -> tuple[str, float] | None:
     """The name of a load with columns (d, c) and its acceleration [m/s^2] at amplitude one, if these are the weights of the body along x, y, z."""
-    weights = np.stack([gravity(full, axis) for axis in np.eye(3)], axis=1)  # of 1 m/s^2, (d, 3)
+    weights = np.stack([gravity(full, axis) for axis in np.eye(3).tolist()], axis=1)  # of 1 m/s^2, (d, 3)
     if columns.shape != weights.shape:
         return None
     acceleration = float(np.sum(columns * weights) / np.sum(weights**2))
