@@ -109,7 +109,7 @@ class Scene:
 
     def update(self) -> None:
         """Move everything to where it is now. Where nothing has moved, Polyscope shows again what it has drawn."""
-        now, states = (dict(self.player.pulls), self.field, self.apart), [body.state for body in self.player.bodies]
+        now, states = (self.player.inputs.pulls, self.field, self.apart), [body.state for body in self.player.bodies]
         if now == self._shown and all(state is before for state, before in zip(states, self._states, strict=True)):
             return
         self._shown, self._states = now, states
