@@ -201,13 +201,14 @@ class Panel:
             scene.look()
 
     def _keep(self) -> None:
-        imgui.SeparatorText("Keep")
-        if imgui.Button("Save recording", (154, 0)) and self.player.recording.steps:
+        imgui.SeparatorText("Save a")
+        if imgui.Button("Recording", (100, 0)) and self.player.recording.steps:
             self._save(self.player.recording.save, unused("recording", ".json"), "play it again with --replay")
         imgui.SameLine()
-        if imgui.Button("Save picture", (154, 0)):
+        if imgui.Button("Picture", (100, 0)):
             self._save(self.scene.save_picture, unused("picture", ".png"), "without this panel")
-        if imgui.Button("End film" if self.film else "Record film", (-1, 0)):
+        imgui.SameLine()
+        if imgui.Button("End film" if self.film else "Film", (100, 0)):
             self._toggle_film()
         if self.film is not None and self.film.done:
             self.message = self.film.error or f"saved {self.film.path}"

@@ -12,7 +12,7 @@ import polyscope.implot as implot
 from hodsim.viewer.history import SECONDS, History
 from hodsim.viewer.player import Player
 from hodsim.viewer.scene import COLOURS
-from hodsim.viewer.theme import CLEAR, FAINT, PAPER
+from hodsim.viewer.theme import CLEAR, FAINT
 
 SIZE = (270.0, 104.0)
 
@@ -22,11 +22,12 @@ class Plots:
 
     def __init__(self, player: Player, history: History):
         self._player, self._history = player, history
+        self._highest: dict[str, float] = {}  # value so far, by title
 
     def act(self) -> None:
         width, _ = ps.get_window_size()
         imgui.SetNextWindowPos((width - 16, 16), imgui.ImGuiCond_Always, (1.0, 0.0))
-        imgui.PushStyleColor(imgui.ImGuiCol_WindowBg, PAPER)
+        imgui.PushStyleColor(imgui.ImGuiCol_WindowBg, CLEAR)
         frame = imgui.ImGuiWindowFlags_NoDecoration | imgui.ImGuiWindowFlags_AlwaysAutoResize | imgui.ImGuiWindowFlags_NoMove
         imgui.Begin("plots", frame | imgui.ImGuiWindowFlags_NoFocusOnAppearing | imgui.ImGuiWindowFlags_NoBringToFrontOnFocus)
         times = self._history.times
@@ -52,7 +53,7 @@ class Plots:
             implot.SetupAxis(implot.ImAxis_X1, "", plain | implot.ImPlotAxisFlags_NoTickLabels | implot.ImPlotAxisFlags_NoTickMarks)
             implot.SetupAxis(implot.ImAxis_Y1, "", plain | implot.ImPlotAxisFlags_NoTickMarks)
             implot.SetupAxisLimits(implot.ImAxis_X1, end - SECONDS, end, implot.ImPlotCond_Always)
-            implot.SetupAxisLimits(implot.ImAxis_Y1, 0.0, _round_up(values), implot.ImPlotCond_Always)
+            implot.SetupAxisLimits(implot.ImAxis_Y1, 0.0, self._top(title, values), implot.ImPlotCond_Always)
             for body, colour, column in reversed(list(zip(self._player.bodies, COLOURS, values.T, strict=False))):  # the first on top
                 implot.SetNextLineStyle((*colour, 1.0), 1.6)
                 implot.PlotLine(body.name, np.ascontiguousarray(times), np.ascontiguousarray(column))
@@ -61,10 +62,14 @@ class Plots:
         implot.PopStyleColor(len(colours))
         imgui.EndGroup()
 
+    def _top(self, title: str, values: np.ndarray) -> float:
+        """The top of an axis for values, of which some may be NaN. A body come to rest is not looked at through a microscope."""
+        most = float(values[np.isfinite(values)].max(initial=0.0))
+        highest = self._highest[title] = max(most, self._highest.get(title, 0.0))
+        return rounded_up(max(most, 0.02 * highest)) if highest > 0 else 1.0
 
-def _round_up(values: np.ndarray) -> float:
-    """The top of an axis: the first of 1, 2, 5, 10, .. times a power of ten above all values, so that it rests while they move."""
-    finite = values[np.isfinite(values)]
-    most = max(float(finite.max(initial=0.0)), 1e-9)
-    decade = 10.0 ** np.floor(np.log10(most))
-    return float(next(k * decade for k in (1, 2, 5, 10, 20) if k * decade > most))
+
+def rounded_up(value: float) -> float:
+    """The first of 1, 2, 5, 10, .. times a power of ten above a positive value, so that an axis rests while what it shows moves."""
+    decade = 10.0 ** np.floor(np.log10(value))
+    return float(next(k * decade for k in (1, 2, 5, 10, 20) if k * decade > value))

@@ -9,7 +9,7 @@ from hodsim.snapshots import bending_loads
 from hodsim.viewer import Player
 from hodsim.viewer.dial import RADIUS, turned
 from hodsim.viewer.history import SAMPLES, SECONDS, History
-from hodsim.viewer.plots import _round_up
+from hodsim.viewer.plots import Plots, rounded_up
 
 
 @pytest.fixture
@@ -55,11 +55,16 @@ def test_a_reset_begins_anew(player):
     np.testing.assert_array_equal(history.times, [0.0])
 
 
-def test_the_top_of_an_axis_is_above_all_values():
+def test_the_top_of_an_axis_is_a_round_number_above_the_value():
     values = 10.0 ** np.random.default_rng(0).uniform(-6, 6, 200)
-    tops = np.array([_round_up(np.array([[value, np.nan]])) for value in values])
+    tops = np.array([rounded_up(value) for value in values])
     assert (tops > values).all() and (tops <= 2.5 * values).all()  # 1, 2, 5, 10
-    assert _round_up(np.empty((0, 2))) > 0 and _round_up(np.full((3, 1), np.nan)) > 0
+
+
+def test_an_axis_comes_down_with_what_it_shows_but_not_to_rounding(player):
+    plots = Plots(player, History(player))
+    tops = [plots._top("energy", np.array([[value, np.nan]])) for value in (0.0, 90.0, 10.0, 1e-12)]
+    assert tops == [1.0, 100.0, 20.0, 2.0]
 
 
 def test_a_dial_pulls_to_where_its_knob_is_on_the_screen():
