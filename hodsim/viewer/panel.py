@@ -154,14 +154,15 @@ class Panel:
         changed, chosen = imgui.Combo("scheme", names.index(player.scheme), names)
         if changed:
             player.scheme = names[chosen]
-        logarithmic = imgui.ImGuiSliderFlags_Logarithmic | imgui.ImGuiSliderFlags_AlwaysClamp
+        clamped = imgui.ImGuiSliderFlags_AlwaysClamp  # what is typed in as well
+        logarithmic = clamped | imgui.ImGuiSliderFlags_Logarithmic
         changed, milliseconds = imgui.SliderFloat("step", 1e3 * player.dt, 1e3 * DTS[0], 1e3 * DTS[1], "%.1f ms", logarithmic)
         if changed:
             player.dt = 1e-3 * milliseconds
-        slow, mass = imgui.SliderFloat("drag", player.damping.mass, 0.0, MOST_DAMPING.mass, "%.2f 1/s")
-        fast, stiffness = imgui.SliderFloat("viscosity", 1e3 * player.damping.stiffness, 0.0, 1e3 * MOST_DAMPING.stiffness, "%.1f ms")
+        slow, mass = imgui.SliderFloat("drag", player.damping.mass, 0.0, MOST_DAMPING.mass, "%.2f 1/s", clamped)
+        fast, stiffness = imgui.SliderFloat("viscosity", 1e3 * player.damping.stiffness, 0.0, 1e3 * MOST_DAMPING.stiffness, "%.1f ms", clamped)
         if slow or fast:
-            player.damping = Rayleigh(max(mass, 0.0), max(1e-3 * stiffness, 0.0))  # a number that is typed in may be any
+            player.damping = Rayleigh(mass, 1e-3 * stiffness)
         imgui.PopItemWidth()
 
     def _poses(self) -> None:
@@ -210,6 +211,8 @@ class Panel:
         imgui.SameLine()
         if imgui.Button("End film" if self.film else "Film", (100, 0)):
             self._toggle_film()
+        if self.film is not None and self.film.ended:
+            self.message = f"writing {self.film.path}: {self.film.waiting} frames to go"
         if self.film is not None and self.film.done:
             self.message = self.film.error or f"saved {self.film.path}"
             self.film = None
@@ -223,7 +226,6 @@ class Panel:
             self.message = "recording a film of the scene, without this panel"
         else:
             self.film.finish()
-            self.message = f"writing {self.film.path}: {self.film.waiting} frames to go"
 
     def _save(self, write: Callable[[Path], Path], path: Path, remark: str) -> None:
         """Write a file and say so, or why not."""

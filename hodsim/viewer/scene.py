@@ -18,7 +18,7 @@ from hodsim.viewer.player import Player
 
 HAND, WALL, SHADOW = (0.84, 0.37, 0.0), (0.30, 0.33, 0.38), (0.93, 0.935, 0.945)
 COLOURS = ((0.16, 0.47, 0.73), (0.87, 0.49, 0.16), (0.17, 0.62, 0.50), (0.75, 0.47, 0.64), (0.45, 0.50, 0.57))
-EDGES = 0.7  # width of the lines between triangles [pixels]
+EDGES = 0.7  # width of the lines between triangles [pixels]; half of it off screen, where it is drawn twice as large
 BOX = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])  # faces of a box, corners in binary
 
 
@@ -33,6 +33,7 @@ class Scene:
         self.field = "none"
         self._floor = float(player.full.mesh.vertices[:, 2].min()) - 0.6 * player.length
         self._shadows = [self._shadow(number, body) for number, body in enumerate(player.bodies)]
+        self._edges = EDGES if panel else EDGES / 2
         self._meshes = [body_mesh(b.name, b.positions, b.triangles, colour) for b, colour in zip(player.bodies, COLOURS, strict=False)]
         self._walls: list[ps.Structure] = []
         self._shown: tuple | None = None
@@ -111,7 +112,7 @@ class Scene:
     def paint(self) -> None:
         """Colour the bodies by the chosen field."""
         for mesh in self._meshes:
-            mesh.set_edge_width(EDGES if self.field == "none" else 0.0)
+            mesh.set_edge_width(self._edges if self.field == "none" else 0.0)
         if self.field == "none":
             return
         for body, mesh in zip(self.player.bodies, self._meshes, strict=True):

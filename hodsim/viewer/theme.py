@@ -23,6 +23,8 @@ def light() -> Iterator[None]:
         imgui.ImGuiCol_SliderGrab: GRAB, imgui.ImGuiCol_SliderGrabActive: GRAB, imgui.ImGuiCol_CheckMark: ACCENT,
         imgui.ImGuiCol_TitleBg: PAPER, imgui.ImGuiCol_TitleBgActive: PAPER, imgui.ImGuiCol_FrameBg: PALE,
         imgui.ImGuiCol_Button: (0.86, 0.90, 0.95, 1.0), imgui.ImGuiCol_ButtonHovered: HOVERED, imgui.ImGuiCol_PlotHistogram: HOVERED,
+        imgui.ImGuiCol_ButtonActive: GRAB, imgui.ImGuiCol_HeaderActive: HOVERED, imgui.ImGuiCol_FrameBgHovered: HOVERED,
+        imgui.ImGuiCol_FrameBgActive: HOVERED,
         imgui.ImGuiCol_Header: (0.93, 0.95, 0.98, 1.0), imgui.ImGuiCol_HeaderHovered: (0.86, 0.90, 0.95, 1.0),
     }  # fmt: skip
     for which, colour in colours.items():

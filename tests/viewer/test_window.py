@@ -395,9 +395,10 @@ def blue(image: np.ndarray) -> np.ndarray:
     return image[..., 2] - image[..., 0] > 40
 
 
-def draw(model: Path, folder: Path, *arguments: object) -> None:
-    """`hodsim view` without a display."""
-    command = [sys.executable, "-c", "from hodsim.apps.cli import main; main()", "view", str(model), *map(str, arguments)]
+def draw(model: Path | None, folder: Path, *arguments: object) -> None:
+    """`hodsim view` without a display; of the model that comes with hodsim, if none is given."""
+    named = [] if model is None else [str(model)]
+    command = [sys.executable, "-c", "from hodsim.apps.cli import main; main()", "view", *named, *map(str, arguments)]
     run = subprocess.run(command, env=environment(None), cwd=folder, capture_output=True, text=True, timeout=2 * SECONDS)
     if "it needs EGL" in run.stderr:
         pytest.skip("needs EGL (Debian: libegl1, libgl1-mesa-dri)")
@@ -421,6 +422,13 @@ def test_a_load_shows_in_the_picture_drawn_without_a_display(model, tmp_path):
     keep(Image.open(tmp_path / "down.png"), "headless")
     image = np.asarray(Image.open(tmp_path / "down.png").convert("RGB")).astype(int)
     assert 0.005 < blue(image).mean() < 0.5
+
+
+def test_the_beam_that_comes_with_hodsim_is_shown_where_no_model_is_named(tmp_path):
+    draw(None, tmp_path, "--headless", "--output", "beam.png", "--frames", 20, "--beside", "full", "--beside", "modal")
+    image = Image.open(tmp_path / "beam.png")
+    keep(image, "beam")
+    assert 0.005 < blue(np.asarray(image.convert("RGB")).astype(int)).mean() < 0.5
 
 
 def refuse(monkeypatch, error: type[Exception], message: str, file: Path, **options) -> None:
