@@ -85,7 +85,8 @@ class Panel:
             imgui.TextColored(WARNING, f"Stopped at {player.time:.2f} s. {player.trouble}. Take load off, then reset.")
             imgui.PopTextWrapPos()
         elif player.compilation is not None:
-            imgui.TextColored(FAINT, f"compiling the fast step, once on a machine: {player.compilation.seconds:.0f} s")
+            still = f"compiling the fast step, once on a machine: {player.compilation.seconds:.0f} s"
+            imgui.TextColored(FAINT, "the fast step did not compile; steps are slow" if player.compilation.done else still)
         elif player.replaying is not None:
             imgui.ProgressBar(player.recording.steps / player.replaying.steps, (-1.0, 0.0), "replaying")
         imgui.Text(f"{player.time:.2f} s")

@@ -1,6 +1,7 @@
 """What a person did, step by step, so that it can be done again: the inputs of every step since the last reset.
 
-Steps have a fixed length and read their inputs once, so that a replay repeats the motion exactly, whatever the frame rate was.
+Steps have a fixed length and read their inputs once, so that a replay repeats the motion exactly, whatever the frame rate was; but for
+steps that the reference took while the compiled one was not there yet: these it repeats to the tolerance of the solver.
 """
 
 from __future__ import annotations
