@@ -48,6 +48,7 @@ class Body:
     def reset(self) -> None:
         """Back to rest at time 0."""
         self.state: State = self.model.state()
+        self._gauged = True  # whether the state tells its defect, as that at rest and those of compiled steps do
         self.milliseconds.clear()
 
     def after(
@@ -66,7 +67,7 @@ class Body:
         A reduced model takes the compiled step, or else the reference. Raises ConvergenceError as `dynamics.step` does."""
         started = time.perf_counter()
         force = self.force(loads)
-        springs = None
+        springs, self._gauged = None, compiled
         if pulls:
             rows, rest = self.rows(list(pulls))
             springs = Springs(rows, rest, np.concatenate(list(pulls.values())), grip)
@@ -112,6 +113,7 @@ class Body:
 
     def at_rest(self, q: np.ndarray, loads: Mapping[str, np.ndarray]) -> State:
         """The state at rest in a pose q, from which the loads move it."""
+        self._gauged = False
         return self.model.state(q, force=self.force(loads))
 
     def encode(self, displacement: np.ndarray) -> np.ndarray:
@@ -143,8 +145,8 @@ class Body:
 
     @property
     def trust(self) -> tuple[int, float] | None:
-        """Level 0, 1 or 2 and the estimated error over a typical motion, of a model that has an indicator."""
-        indicator = self.model.indicator if isinstance(self.model, ReducedModel) else None
+        """Level 0, 1 or 2 and the estimated error over a typical motion; None for a model or after a step that cannot tell."""
+        indicator = self.model.indicator if isinstance(self.model, ReducedModel) and self._gauged else None
         return None if indicator is None else (indicator.level(self.state), indicator.estimate(self.state))
 
     def place(self, vertex: int) -> np.ndarray:

@@ -257,6 +257,19 @@ def test_a_model_is_trusted_as_its_indicator_says_and_one_without_says_nothing()
     player.damping = Rayleigh(mass=1.0)  # another model, the same indicator
     player.step()
     assert lead.trust is not None
+    player.pose = lead.state.q  # no step, and so nothing that tells of it
+    player.step()
+    assert lead.trust is None
+    player.reset()
+    assert lead.trust is not None
+
+
+def test_a_step_of_the_reference_says_nothing_of_trust():
+    player = make()
+    player.bodies[0].model.indicator = StandIn()
+    player.compilation = Pending("StVK")
+    player.step()
+    assert player.bodies[0].trust is None
 
 
 class Pending:
