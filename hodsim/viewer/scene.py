@@ -159,7 +159,7 @@ def look_at(low: np.ndarray, high: np.ndarray, *, panel: bool) -> None:
     ps.set_automatically_compute_scene_extents(False)
     ps.set_length_scale(size)
     ps.set_bounding_box(low - 0.45 * size, high + 0.45 * size)
-    target = centre - size * np.array([0.19 if panel else 0.0, 0.0, 0.02])
+    target = centre - size * np.array([0.28 if panel else 0.0, 0.0, 0.02])
     ps.look_at(target + size * np.array([0.34, -1.65, 0.5]), target)
 
 

@@ -11,7 +11,7 @@ import sys
 import polyscope as ps
 import polyscope.imgui as imgui
 
-SIZE, SMALLER_SIZE = (1280, 800), (1120, 720)  # the smaller one where a processor does the drawing, which is paid by the pixel
+SIZE, SMALLER_SIZE = (1280, 800), (1000, 720)  # the smaller one where a processor does the drawing, which is paid by the pixel
 FRAMES_PER_SECOND = 60
 
 
