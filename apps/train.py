@@ -18,6 +18,7 @@ from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, f
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
+from hodsim.trainers.loop import Fit
 
 
 def train(
@@ -27,6 +28,7 @@ def train(
     coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
+    refinements: Annotated[int, typer.Option(min=0, help="Steps of Newton-Krylov on all poses, after Adam.")] = Training.refinements,
     elements: Annotated[
         int | None, typer.Option(min=0, help="Elements that sample the elastic force, 0 for all; default: as many as validation asks for.")
     ] = None,
@@ -40,11 +42,19 @@ def train(
     problem = Problem.load(study)
     full = problem.full_model()
     training = Training(
-        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed
-    )
+        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate,
+        refinements=refinements, seed=seed,
+    )  # fmt: skip
     chosen = None if device == "auto" else torch.device(device)
     make_model(full, Snapshots.load(study / "snapshots", full), training, study, elements=elements, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")
+
+
+def training_steps(training: Training, fitted: Fit) -> str:
+    """What a training took, in words."""
+    epochs = min(fitted.epochs, training.epochs)
+    more = fitted.epochs - epochs
+    return f"{epochs} epochs" + (f" and {more} steps of Newton-Krylov" if more else "")
 
 
 def make_model(
@@ -57,10 +67,11 @@ def make_model(
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update:
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (steps)") as refining:
         subspace, fitted = train_autoencoder(
             full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
+            refining=lambda done, total, loss: refining(done, total, f"validation loss {loss:.2e}"),
         )  # fmt: skip
     cubature, curve = None, ()
     if elements is None:
@@ -83,7 +94,7 @@ def make_model(
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {training_steps(training, fitted)}, {fitted.seconds:.0f} s")
     if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
         raise KeyboardInterrupt
     return model
