@@ -14,11 +14,10 @@ import typer
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
-from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses
+from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses, rollout_error
 from hodsim.snapshots import Snapshots, bending_loads
-from hodsim.subspace import Model
+from hodsim.subspace import Model, Subspace
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
-from hodsim.trainers.loop import Fit
 
 
 def train(
@@ -28,7 +27,9 @@ def train(
     coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
-    refinements: Annotated[int, typer.Option(min=0, help="Steps of Newton-Krylov on all poses, after Adam.")] = Training.refinements,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds of Newton-Krylov on all poses that may follow Adam, as long as validation rollouts gain.")
+    ] = Training.rounds,
     elements: Annotated[
         int | None, typer.Option(min=0, help="Elements that sample the elastic force, 0 for all; default: as many as validation asks for.")
     ] = None,
@@ -43,18 +44,11 @@ def train(
     full = problem.full_model()
     training = Training(
         dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate,
-        refinements=refinements, seed=seed,
+        rounds=rounds, seed=seed,
     )  # fmt: skip
     chosen = None if device == "auto" else torch.device(device)
     make_model(full, Snapshots.load(study / "snapshots", full), training, study, elements=elements, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")
-
-
-def training_steps(training: Training, fitted: Fit) -> str:
-    """What a training took, in words."""
-    epochs = min(fitted.epochs, training.epochs)
-    more = fitted.epochs - epochs
-    return f"{epochs} epochs" + (f" and {more} steps of Newton-Krylov" if more else "")
 
 
 def make_model(
@@ -67,34 +61,44 @@ def make_model(
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (steps)") as refining:
-        subspace, fitted = train_autoencoder(
-            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
+    shapes, validation = bending_loads(full), snapshots.split("validation")
+
+    def judge(subspace: Subspace) -> float:
+        return rollout_error(ReducedModel(full, subspace), validation, shapes)
+
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (rounds)") as refining:
+        subspace, fitted, refined = train_autoencoder(
+            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation, judge=judge,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
-            refining=lambda done, total, loss: refining(done, total, f"validation loss {loss:.2e}"),
+            refining=lambda done, total, loss: refining(done, total, f"validation error {100 * loss:.2f} %"),
         )  # fmt: skip
+    interrupted = fitted.interrupted or refined.interrupted
     cubature, curve = None, ()
     if elements is None:
         with working("Choosing elements"):
-            cubature, curve = choose_cubature(full, subspace, snapshots, bending_loads(full))
+            cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
     elif elements:
         (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
     notes = {
-        "identity": None if fitted.interrupted else wanted,
+        "identity": None if interrupted else wanted,
         "dt": snapshots.dt,
-        "training_s": fitted.seconds,
+        "training_s": fitted.seconds + refined.seconds,
         "validation_loss": fitted.best,
         "epochs": fitted.epochs,
+        "rounds": refined.epochs,
+        "validation_error": refined.best if refined.epochs else None,
         "cubature": [asdict(sampling) for sampling in curve],
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     with working("Calibrating the error indicator"):
-        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, bending_loads(full))
+        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, shapes)
     model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights), indicator.arrays())
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {training_steps(training, fitted)}, {fitted.seconds:.0f} s")
-    if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
+    gained = f"; simulated validation error {100 * refined.best:.2f} % after {refined.epochs} rounds of Newton-Krylov" if refined.epochs else ""
+    seconds = fitted.seconds + refined.seconds
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs{gained}; {seconds:.0f} s")
+    if interrupted:  # the best so far is saved; what would follow is not what was asked for
         raise KeyboardInterrupt
     return model

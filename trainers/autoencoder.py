@@ -10,7 +10,8 @@ term alone would let small errors in stiff directions carry spurious elastic for
 the pose.
 
 Adam on mini-batches comes first. A second stage goes on from its plateau by Newton-Krylov steps on all poses (HoD-Net, Algorithm 1, with
-Gauss-Newton products, Kronecker factors as preconditioner and Levenberg and Marquardt's damping).
+Gauss-Newton products, Kronecker factors as preconditioner and Levenberg and Marquardt's damping). It is judged, every few steps, by what
+the subspace is for: simulations of the validation load cases.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from hodsim.snapshots import Snapshots
 from hodsim.subspace import Autoencoder, Subspace, principal_directions
 from hodsim.trainers.loop import Fit, Progress, fit, refine
 
+STEPS = 4  # of Newton-Krylov in a round
+
 
 @dataclass(frozen=True)
 class Training:
     """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose; Adam's
-    batch size, number of epochs and highest learning rate; and the number of Newton-Krylov steps on all poses that follow."""
+    batch size, number of epochs and highest learning rate; and the rounds of Newton-Krylov steps on all poses that may follow. elastic is
+    False for the mass norm alone, to compare."""
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
@@ -44,7 +48,8 @@ class Training:
     batch: int = 256
     epochs: int = 300
     learning_rate: float = 3e-3
-    refinements: int = 20
+    rounds: int = 8
+    elastic: bool = True
     seed: int = 0
 
 
@@ -71,13 +76,15 @@ def train_autoencoder(
     *,
     checkpoint: Path,
     device: torch.device | None = None,
+    judge: Callable[[Subspace], float] | None = None,
     progress: Progress | None = None,
     refining: Progress | None = None,
     preparation: Callable[[int, int], None] | None = None,
-) -> tuple[Subspace, Fit]:
-    """The subspace of an autoencoder trained on the `train` split and chosen by the `validation` split.
+) -> tuple[Subspace, Fit, Fit]:
+    """The subspace of an autoencoder trained on the `train` split and chosen by the `validation` split, and how the two stages went.
 
-    device defaults to CUDA where there is one. progress is called after each epoch, refining after each step of the second stage,
+    device defaults to CUDA where there is one. judge gives the error of a subspace by which the second stage chooses, such as
+    `rollout_error`; without it, that is the loss. progress is called after each epoch, refining after each round of the second stage,
     preparation while the metric is assembled. The second stage has a checkpoint of its own beside the first's.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,7 +100,7 @@ def train_autoencoder(
         if preparation:
             preparation(count, total)
 
-    data = {name: prepare(full, basis, part, snapshots.dt, device=device, tick=tick) for name, part in poses.items()}
+    data = {name: prepare(full, basis, part, snapshots.dt, elastic=training.elastic, device=device, tick=tick) for name, part in poses.items()}
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
@@ -116,10 +123,14 @@ def train_autoencoder(
         identity=known,
         progress=progress,
     )
-    if training.refinements and not fitted.interrupted:
+    def fold() -> Subspace:
+        return model.fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}")
+
+    refined = Fit()
+    if training.rounds and not fitted.interrupted:
         second = checkpoint.with_name(f"refined-{checkpoint.name}")
-        fitted = fitted.then(_refine(model, data["train"], training, validate, second, known, refining))
-    return model.fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}"), fitted
+        refined = _refine(model, data["train"], training, (lambda: judge(fold())) if judge else validate, second, known, refining)
+    return fold(), fitted, refined
 
 
 def _refine(
@@ -134,27 +145,28 @@ def _refine(
     """The second stage: Gauss-Newton on the residuals of all poses."""
     optimizer = NewtonKrylov(
         model, curvature=GaussNewton(), preconditioner=KroneckerFactored(every=3), memory=0.0,
-        damping=1e-4, adaptation=0.4, iterations=100,
+        damping=1e-4, adaptation=0.4, iterations=50,
     )  # fmt: skip
 
     def closure():
         return data.residuals(model, slice(None)), lambda residuals: residuals.square().sum(1).mean()
 
     return refine(
-        model, closure, validate=validate, optimizer=optimizer, steps=training.refinements,
+        model, closure, validate=validate, optimizer=optimizer, rounds=training.rounds, steps=STEPS,
         checkpoint=checkpoint, identity=known, progress=progress,
     )  # fmt: skip
 
 
 def prepare(
-    full: FullModel, basis: np.ndarray, poses: np.ndarray, dt: float, *, device: torch.device, tick: Callable[[], None]
+    full: FullModel, basis: np.ndarray, poses: np.ndarray, dt: float, *, elastic: bool, device: torch.device, tick: Callable[[], None]
 ) -> Data:
     """Coordinates and roots of the error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric."""
     p = basis.shape[1]
     coordinates = poses @ (full.mass @ basis)
-    metric = np.empty((len(poses), p, p))
+    metric = np.zeros((len(poses), p, p))
     for i, pose in enumerate(poses):
-        metric[i] = basis.T @ (full.stiffness(pose.astype(np.float64)) @ basis)
+        if elastic:
+            metric[i] = basis.T @ (full.stiffness(pose.astype(np.float64)) @ basis)
         metric[i].flat[:: p + 1] += 1 / dt**2
         tick()
     metric /= np.mean(np.sum(coordinates**2, axis=1)) / dt**2

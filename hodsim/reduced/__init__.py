@@ -9,7 +9,7 @@ from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.fallback import simulate_with_fallback
 from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
-from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
+from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses, rollout_error
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "choose_cubature",
     "compile_ahead",
     "fitting_poses",
+    "rollout_error",
     "simulate_with_fallback",
     "variational_step",
 ]
