@@ -1,5 +1,6 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
+from hodsim.reduced.acquisition import hardest
 from hodsim.reduced.ahead import Compilation, compile_ahead
 from hodsim.reduced.calibration import calibrate
 from hodsim.reduced.compiled import CompiledStep, Rollout
@@ -27,6 +28,7 @@ __all__ = [
     "choose_cubature",
     "compile_ahead",
     "fitting_poses",
+    "hardest",
     "rollout_error",
     "simulate_with_fallback",
     "variational_step",
