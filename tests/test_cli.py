@@ -67,7 +67,7 @@ def folder(tmp_path_factory) -> Path:
 def test_the_chain_leaves_everything_in_the_study(folder):
     made = {path.name for path in (folder / "study").iterdir()}
     assert made >= {"study.json", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4"}
-    assert len(list((folder / "study" / "snapshots").iterdir())) == 10
+    assert len(list((folder / "study" / "snapshots").glob("*.h5"))) == 10
 
 
 def test_the_report_has_the_promised_keys(folder):
@@ -88,7 +88,7 @@ def test_the_report_has_the_promised_keys(folder):
 
 
 def test_what_is_done_is_used_again(folder):
-    model, case = folder / "study" / "model.hod", next((folder / "study" / "snapshots").iterdir())
+    model, case = folder / "study" / "model.hod", next((folder / "study" / "snapshots").glob("*.h5"))
     before = model.stat().st_mtime_ns, case.stat().st_mtime_ns
     assert hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, folder=folder).returncode == 0
     run = hodsim("train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, "--elements", 10, folder=folder)
@@ -215,7 +215,7 @@ def test_ctrl_c_during_a_sweep_ends_in_one_sentence_and_loses_no_finished_case(t
     command = [Path(sys.executable).with_name("hodsim"), "snapshots", "body.msh", "--output", "study", "--train", "200", "--workers", "2"]
     run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("study/snapshots/*.safetensors")):
+    while not list(tmp_path.glob("study/snapshots/*.h5")):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)

@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_words(tmp_path):
 
 
 def test_an_untrained_autoencoder_is_pca(snapshots):
-    full, poses = small_beam(), snapshots.poses().astype(float)
+    full, poses = small_beam(), np.asarray(snapshots.poses(), float)
     basis, energies = principal_directions(poses, 8, mass=full.mass)
     subspace = Autoencoder(torch.from_numpy(np.sqrt(energies)), 2, (8, 8)).fold(basis, mass=full.mass, name="untrained")
     reference = pca(poses, 2, mass=full.mass)
