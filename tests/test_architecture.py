@@ -23,7 +23,7 @@ PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.bench
 
 # A module imports from its own layer and from those before it.
 LAYERS = (
-    "checks", "storage", "multicomplex", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
+    "checks", "storage", "multicomplex", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced", "project",
     "report", "viewer", "trainers", "benchmarks", "apps",
 )  # fmt: skip
 
@@ -38,6 +38,7 @@ CONFINED = {
     "h5py": {"snapshots"},
     "distributed": {"snapshots"},
     "filelock": {"storage"},
+    "pydantic": {"project"},
     "typer": {"apps"},
     "rich": {"apps"},
     "torch": {"checks", "multicomplex", "optim", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 from hodsim.storage import write_atomically
+from hodsim.trainers.team import ALONE, Team
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
@@ -55,16 +56,19 @@ def fit(
     seed: int,
     checkpoint: Path,
     identity: str,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Fit:
     """Train model in place and leave it with the weights of the best validation loss.
 
     loss maps the indices of a mini-batch (batch,) to a scalar; validate returns the loss that chooses; rate maps the fraction of the
     training that is done to the learning rate. A checkpoint of the same identity (a description of data and settings) is resumed; one of
-    another identity is started over. Ctrl-C ends the training early with the best so far, `interrupted` being set.
+    another identity is started over. The processes of a team go through the same batches, each through its share of every one; the first
+    writes. Ctrl-C ends the training early with the best so far, `interrupted` being set.
     Raises FloatingPointError naming the epoch when the training loss is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
+    team.wait()  # for a checkpoint that is being written
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
     fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
     saved = started = time.monotonic() - fitted.seconds
@@ -76,10 +80,12 @@ def fit(
                 group["lr"] = rate(fitted.epochs / epochs)
             for indices in order.split(batch):
                 optimizer.zero_grad(set_to_none=True)
-                value = loss(indices)
+                mine, factor = team.share(indices)
+                value = factor * loss(mine)
                 value.backward()
                 optimizer.step()
-                total += float(value.detach()) * len(indices)
+                total += float(value.detach()) * len(indices) / team.size
+            total = float(team.sum(torch.tensor(total, dtype=torch.float64, device=next(model.parameters()).device)))
             if not total < float("inf"):
                 raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
             with torch.no_grad():
@@ -92,10 +98,11 @@ def fit(
             fitted.seconds = time.monotonic() - started
             if progress:
                 progress(fitted.epochs, epochs, fitted.best)
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if team.rank == 0 and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _save(checkpoint, identity, fitted, model, optimizer, generator, best)
                 saved = time.monotonic()
-        _save(checkpoint, identity, fitted, model, optimizer, generator, best)
+        if team.rank == 0:
+            _save(checkpoint, identity, fitted, model, optimizer, generator, best)
     except KeyboardInterrupt:  # within an epoch: the checkpoint stays at the end of an earlier one, so that it resumes exactly
         fitted.interrupted = True
     model.load_state_dict(best)
