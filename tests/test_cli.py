@@ -176,7 +176,7 @@ def box(folder: Path) -> str:
         (text, [], "text.msh"),
         (lambda folder: "missing.msh", [], "missing.msh"),
         (box, ["material.youngs_modulus=0"], "--set material.youngs_modulus is 0; expected a number greater than 0"),
-        (box, ["pins.sides=['left']"], """--set pins.sides[0] is "left"; expected 'x-min', 'x-max'"""),
+        (box, ["pins.on=['left']"], "pins.on names 'left'; expected one of x-min, x-max"),
         (box, ["regions.top.density=3"], "regions are top; expected none"),
     ],
 )

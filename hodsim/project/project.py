@@ -33,6 +33,7 @@ from hodsim.subspace.archive import MATERIALS
 
 FILE = "project.toml"
 SHIPPED = "hodsim:"  # begins the name of a mesh that comes with hodsim
+SIDES = ("x-min", "x-max", "y-min", "y-max", "z-min", "z-max")
 FREE = {"mesh", "output", "subspace", "training", "cubature", "report"}  # what may change without other snapshots
 
 
@@ -76,7 +77,7 @@ class Project:
         if s.regions:
             raise ValueError(f"regions are {', '.join(s.regions)}; expected none, since {s.mesh} carries no regions")
         material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
-        pinned = np.any([side(mesh, name) for name in s.pins.sides], axis=0)
+        pinned = np.any([side(mesh, name) for name in s.pins.on], axis=0)
         return FullModel(mesh, material, density=s.material.density, pinned=pinned, damping=Rayleigh(s.damping.mass, s.damping.stiffness))
 
     @cached_property
@@ -152,6 +153,8 @@ class Project:
 
 def side(mesh: TetMesh, name: str) -> np.ndarray:
     """Mask (V,) of the vertices on one side of the mesh's bounding box, e.g. x-min."""
+    if name not in SIDES:
+        raise ValueError(f"pins.on names {name!r}; expected one of {', '.join(SIDES)}")
     coordinate = mesh.vertices[:, "xyz".index(name[0])]
     extreme = coordinate.min() if name.endswith("min") else coordinate.max()
     return np.abs(coordinate - extreme) < 1e-6 * np.ptp(mesh.vertices, axis=0).max()

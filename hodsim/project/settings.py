@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from hodsim.snapshots import LoadCase
 
-Side = Literal["x-min", "x-max", "y-min", "y-max", "z-min", "z-max"]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 COMPONENTS = {"tip": 3, "body": 3, "twist": 1}  # of the load shapes of `bending_loads`
@@ -31,7 +30,7 @@ class Material(Section):
 class Pins(Section):
     """What is held."""
 
-    sides: tuple[Side, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box: x-min, x-max, y-min, ...")
+    on: tuple[str, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box: x-min, x-max, y-min, ...")
 
 
 class Damping(Section):
