@@ -15,6 +15,7 @@ from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, f
 from hodsim.snapshots import Snapshots
 from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, train_autoencoder
+from hodsim.trainers.loop import Fit
 
 
 def train(
@@ -33,6 +34,13 @@ def train(
     say(f"Next: hodsim report {project}   or   hodsim view {opened.model_file}")
 
 
+def training_steps(training: Training, fitted: Fit) -> str:
+    """What a training took, in words."""
+    epochs = min(fitted.epochs, training.epochs)
+    more = fitted.epochs - epochs
+    return f"{epochs} epochs" + (f" and {more} steps of Newton-Krylov" if more else "")
+
+
 def make_model(project: Project, snapshots: Snapshots, *, device: torch.device | None = None) -> Model:
     """The project's model file: the one that is there if it was made from the same data and settings, else a new one.
 
@@ -42,10 +50,11 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update:
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (steps)") as refining:
         subspace, fitted = train_autoencoder(
             full, snapshots, training, checkpoint=checkpoint_file(project), device=device, preparation=preparation,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
+            refining=lambda done, total, loss: refining(done, total, f"validation loss {loss:.2e}"),
         )  # fmt: skip
     cubature, curve = None, ()
     if elements == "auto":
@@ -68,7 +77,7 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {training_steps(training, fitted)}, {fitted.seconds:.0f} s")
     if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
         raise KeyboardInterrupt
     return model

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from cases import small_beam
+from hodsim.optim import GaussNewton, KroneckerFactored, NewtonKrylov
 from hodsim.project import Project
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.subspace import Autoencoder, pca, principal_directions
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, prepare, train_autoencoder
-from hodsim.trainers.loop import fit
+from hodsim.trainers.loop import Fit, fit, refine
 from hodsim.trainers.team import Team
 
-TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3)
+TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, refinements=3)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,14 @@ class Toy:
         )  # fmt: skip
 
 
+    def refine(self, steps, **options):
+        optimizer = NewtonKrylov(self.model, curvature=GaussNewton(), preconditioner=KroneckerFactored(), damping=1e-3, memory=0.0, iterations=2)
+        return refine(
+            self.model, lambda: (self.model(self.x), lambda out: ((out - self.y) ** 2).mean()), optimizer=optimizer, steps=steps,
+            checkpoint=self.checkpoint, identity="toy", **{"validate": lambda: float(self.error(slice(None))), **options},
+        )  # fmt: skip
+
+
 def test_the_loop_fits_a_linear_model(tmp_path):
     toy = Toy(tmp_path)
     toy.fit(150)
@@ -76,6 +85,39 @@ def test_an_interrupted_training_ends_exactly_as_an_uninterrupted_one(tmp_path, 
     second = resumed.fit(20)
     assert second.epochs == 20 and not second.interrupted
     torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
+
+
+def test_an_interrupted_refinement_ends_exactly_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    from hodsim.trainers import loop
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, cut = Toy(tmp_path / "a"), Toy(tmp_path / "b")
+    reached = whole.refine(7)
+    assert reached.best < 1e-3 * float((whole.y**2).mean())  # from weights of zero
+
+    def interrupt(done, total, best):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    assert cut.refine(7, progress=interrupt).interrupted
+    resumed = Toy(tmp_path / "b")
+    assert resumed.refine(7).training == reached.training
+    torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
+
+
+def test_a_refinement_that_does_not_help_leaves_the_model_as_it_was(tmp_path):
+    toy = Toy(tmp_path)
+    before = toy.model.weight.detach().clone()
+    losses = iter([1.0, 2.0, 3.0])  # the first is that of the model as it is given
+    toy.refine(2, validate=lambda: next(losses))
+    torch.testing.assert_close(toy.model.weight.detach(), before, rtol=0, atol=0)
+
+
+def test_stages_add_up():
+    first, second = Fit([3.0, 2.0], [4.0, 3.5], 5.0), Fit([1.0], [3.6], 2.0, interrupted=True)
+    assert first.then(second) == Fit([3.0, 2.0, 1.0], [4.0, 3.5, 3.6], 7.0, interrupted=True)
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
@@ -133,9 +175,9 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     def potential(u):
         return u @ (full.mass @ u) / (2 * dt**2) + full.elastic_energy(u)
 
-    for pose, metric in zip(poses.astype(float), data.metric.numpy(), strict=True):
+    for pose, root in zip(poses.astype(float), data.roots.numpy(), strict=True):
         growth = potential(pose + basis @ e) + potential(pose - basis @ e) - 2 * potential(pose)
-        np.testing.assert_allclose(e @ metric @ e * scale, growth, rtol=1e-4)
+        np.testing.assert_allclose(np.sum((e @ root) ** 2) * scale, growth, rtol=1e-4)
 
 
 def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(snapshots):
@@ -146,10 +188,11 @@ def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(s
     assert identity(full, snapshots, TRAINING) == identity(full, snapshots, TRAINING)
 
 
-def test_training_lowers_the_loss(snapshots, tmp_path):
+def test_each_stage_lowers_the_loss(snapshots, tmp_path):
     _, fitted = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
-    assert fitted.epochs == 60
-    assert fitted.training[-1] < 0.5 * fitted.training[0]  # it starts as PCA
+    assert fitted.epochs == 60 + 3
+    assert fitted.training[59] < 0.5 * fitted.training[0]  # it starts as PCA
+    assert fitted.training[-1] < fitted.training[int(np.argmin(fitted.validation[:60]))]  # which the second stage starts from
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -179,7 +222,7 @@ mesh = "body.msh"
 simulation.steps = 20
 sweep = {train = 4, validation = 2, test = 1}
 subspace = {latent = 2, hidden = [8, 8], coordinates = 8}
-training = {epochs = 7, batch = 15, stride = 1}
+training = {epochs = 7, batch = 15, stride = 1, refinements = 0}
 """
     (tmp_path / "body.toml").write_text(content)
     project = Project.open(tmp_path / "body.toml")

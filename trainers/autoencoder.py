@@ -9,8 +9,11 @@ which is twice the second-order growth, by an error Phi e, of the incremental po
 term alone would let small errors in stiff directions carry spurious elastic force, which spoils a simulation long before it shows in
 the pose.
 
-    hodsim train PROJECT                                                         in one process
-    torchrun --nproc-per-node N -m hodsim.trainers.autoencoder PROJECT           in several, then `hodsim train PROJECT` for the model file
+Adam on mini-batches comes first. A second stage goes on from its plateau by Newton-Krylov steps on all poses (HoD-Net, Algorithm 1, with
+Gauss-Newton products, Kronecker factors as preconditioner and Levenberg and Marquardt's damping).
+
+    hodsim train PROJECT                                                    in one process
+    torchrun --nproc-per-node N -m hodsim.trainers.autoencoder PROJECT      Adam in several; `hodsim train` then goes on from there
 """
 
 from __future__ import annotations
@@ -29,25 +32,28 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from hodsim.fem import FullModel
+from hodsim.optim import GaussNewton, KroneckerFactored, NewtonKrylov
 from hodsim.project import Project
 from hodsim.snapshots import Poses, Snapshots
 from hodsim.subspace import Autoencoder, Subspace, principal_directions
-from hodsim.trainers.loop import Fit, Progress, fit
+from hodsim.trainers.loop import Fit, Progress, fit, refine
 from hodsim.trainers.team import ALONE, Team, team
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose, and Adam's
-    batch size, number of epochs and highest learning rate. precision is float64, or mixed: float32 with the network's products in bfloat16."""
+    """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose; Adam's
+    batch size, number of epochs and highest learning rate; and the number of Newton-Krylov steps on all poses that follow. precision of Adam's
+    part is float64, or mixed: float32 with the network's products in bfloat16."""
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
     coordinates: int = 24
     stride: int = 4
     batch: int = 256
-    epochs: int = 500
+    epochs: int = 300
     learning_rate: float = 3e-3
+    refinements: int = 20
     seed: int = 0
     precision: str = "float64"
 
@@ -55,26 +61,33 @@ class Training:
     def of(cls, project: Project) -> Training:
         s, how = project.settings, project.settings.training
         return cls(
-            s.subspace.latent, s.subspace.hidden, s.subspace.coordinates, how.stride, how.batch, how.epochs, how.learning_rate, s.seed, how.precision
-        )
+            s.subspace.latent, s.subspace.hidden, s.subspace.coordinates, how.stride, how.batch, how.epochs, how.learning_rate,
+            how.refinements, s.seed, how.precision,
+        )  # fmt: skip
+
+
+Reconstruction = Callable[[torch.Tensor], torch.Tensor]  # of coordinates z (n, p): an Autoencoder, or one in processes that share
 
 
 @dataclass(frozen=True)
 class Data:
-    """Coordinates z (n, p) of poses and the matrices A (n, p, p) of their error metric e^T A e."""
+    """Coordinates z (n, p) of poses and lower triangular roots C (n, p, p) of their error metric A = C C^T."""
 
     coordinates: torch.Tensor
-    metric: torch.Tensor
+    roots: torch.Tensor
 
     def to(self, dtype: torch.dtype) -> Data:
-        return Data(self.coordinates.to(dtype), self.metric.to(dtype))
+        return Data(self.coordinates.to(dtype), self.roots.to(dtype))
 
-    def loss(self, model: Callable[[torch.Tensor], torch.Tensor], indices: torch.Tensor | slice) -> torch.Tensor:
+    def residuals(self, model: Reconstruction, indices: torch.Tensor | slice) -> torch.Tensor:
+        """C^T e (n, p), whose square is e^T A e."""
         z = self.coordinates[indices]
         with torch.autocast(z.device.type, torch.bfloat16, enabled=z.dtype == torch.float32):
             reconstructed = model(z)
-        error = reconstructed.to(z.dtype) - z
-        return torch.einsum("ni,nij,nj->n", error, self.metric[indices], error).mean()
+        return torch.bmm((reconstructed.to(z.dtype) - z)[:, None], self.roots[indices])[:, 0]
+
+    def loss(self, model: Reconstruction, indices: torch.Tensor | slice) -> torch.Tensor:
+        return self.residuals(model, indices).square().sum(1).mean()
 
 
 def train_autoencoder(
@@ -86,12 +99,14 @@ def train_autoencoder(
     device: torch.device | None = None,
     team: Team = ALONE,
     progress: Progress | None = None,
+    refining: Progress | None = None,
     preparation: Callable[[int, int], None] | None = None,
 ) -> tuple[Subspace, Fit]:
     """The subspace of an autoencoder trained on the `train` split and chosen by the `validation` split.
 
-    device defaults to CUDA where there is one. Processes of a team share out the poses. progress is called after each epoch, preparation
-    while the metric is assembled. Poses are read from their files a case at a time.
+    device defaults to CUDA where there is one. progress is called after each epoch, refining after each step of the second stage,
+    preparation while the metric is assembled. The second stage has a checkpoint of its own beside the first's; a team of several
+    leaves it to one process that comes later. Poses are read from their files a case at a time.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     split = {name: snapshots.split(name) for name in ("train", "validation")}
@@ -106,28 +121,62 @@ def train_autoencoder(
         if preparation:
             preparation(count, total)
 
-    dtype = torch.float32 if training.precision == "mixed" else torch.float64
-    data = {name: prepare(full, basis, part, snapshots.dt, device=device, team=team, tick=tick).to(dtype) for name, part in poses.items()}
+    data = {name: prepare(full, basis, part, snapshots.dt, device=device, team=team, tick=tick) for name, part in poses.items()}
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device, dtype)
+        model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
+    if training.precision == "mixed":
+        model, data = model.float(), {name: part.to(torch.float32) for name, part in data.items()}
     learner = DistributedDataParallel(model) if team.size > 1 else model
+    known = identity(full, snapshots, training)
+
+    def validate() -> float:
+        return float(data["validation"].loss(model, slice(None)))
+
     fitted = fit(
         model,
         lambda indices: data["train"].loss(learner, indices),
         samples=len(data["train"].coordinates),
-        validate=lambda: float(data["validation"].loss(model, slice(None))),
+        validate=validate,
         optimizer=torch.optim.Adam(model.parameters(), betas=(0.9, 0.99)),
         rate=lambda done: training.learning_rate * _warm_cosine(done),
         epochs=training.epochs,
         batch=training.batch,
         seed=training.seed,
         checkpoint=checkpoint,
-        identity=identity(full, snapshots, training),
+        identity=known,
         team=team,
         progress=progress,
     )
-    return model.double().fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}"), fitted
+    model, data = model.double(), {name: part.to(torch.float64) for name, part in data.items()}
+    if training.refinements and team.size == 1 and not fitted.interrupted:
+        second = checkpoint.with_name(f"refined-{checkpoint.name}")
+        fitted = fitted.then(_refine(model, data["train"], training, validate, second, known, refining))
+    return model.fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}"), fitted
+
+
+def _refine(
+    model: Autoencoder,
+    data: Data,
+    training: Training,
+    validate: Callable[[], float],
+    checkpoint: Path,
+    known: str,
+    progress: Progress | None,
+) -> Fit:
+    """The second stage: Gauss-Newton on the residuals of all poses."""
+    optimizer = NewtonKrylov(
+        model, curvature=GaussNewton(), preconditioner=KroneckerFactored(every=3), memory=0.0,
+        damping=1e-4, adaptation=0.4, iterations=100,
+    )  # fmt: skip
+
+    def closure():
+        return data.residuals(model, slice(None)), lambda residuals: residuals.square().sum(1).mean()
+
+    return refine(
+        model, closure, validate=validate, optimizer=optimizer, steps=training.refinements,
+        checkpoint=checkpoint, identity=known, progress=progress,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,8 +198,8 @@ class Every:
 def prepare(
     full: FullModel, basis: np.ndarray, poses: np.ndarray | Every, dt: float, *, device: torch.device, tick: Callable[[], None], team: Team = ALONE
 ) -> Data:
-    """Coordinates and error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric. Each process of a team
-    computes its share."""
+    """Coordinates and roots of the error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric. Each process
+    of a team computes its share."""
     n, p = len(poses), basis.shape[1]
     coordinates, metric, weighted = np.zeros((n, p)), np.zeros((n, p, p)), full.mass @ basis
     for i, pose in enumerate(poses):
@@ -160,8 +209,8 @@ def prepare(
             metric[i] = basis.T @ (full.stiffness(u) @ basis)
             metric[i].flat[:: p + 1] += 1 / dt**2
             tick()
-    whole = [team.sum(torch.from_numpy(part).to(device)) for part in (coordinates, metric)]
-    return Data(whole[0], whole[1] / (whole[0].square().sum(1).mean() / dt**2))
+    z, A = (team.sum(torch.from_numpy(part).to(device)) for part in (coordinates, metric))
+    return Data(z, torch.linalg.cholesky(A / (z.square().sum(1).mean() / dt**2)))
 
 
 def identity(full: FullModel, snapshots: Snapshots, training: Training) -> str:
@@ -170,13 +219,13 @@ def identity(full: FullModel, snapshots: Snapshots, training: Training) -> str:
     return json.dumps([full.fingerprint, snapshots.dt, snapshots.displacements.shape, cases, asdict(training)])
 
 
-def checkpoint_file(project: Project) -> Path:
-    return project.output / "checkpoint.safetensors"
-
-
 def _warm_cosine(done: float) -> float:
     """Learning rate factor: up over the first twentieth, then down half a cosine."""
     return min(1.0, 0.05 + done / 0.05) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def checkpoint_file(project: Project) -> Path:
+    return project.output / "checkpoint.safetensors"
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The training loop: epochs of mini-batches with validation, checkpoints that resume exactly, and the best model kept.
+"""The training loop: epochs of mini-batches, or steps of a second-order method on all data, with validation, checkpoints that resume
+exactly, and the best model kept.
 
 A checkpoint is a safetensors file (nothing in it is code): weights, the best weights so far, the optimiser's moments and the state of
 the generator that shuffles, so that an interrupted training continues as if it had not been.
@@ -17,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
+from hodsim.optim import NewtonKrylov
+from hodsim.optim.curvature import Closure
 from hodsim.storage import write_atomically
 from hodsim.trainers.team import ALONE, Team
 
@@ -42,6 +45,11 @@ class Fit:
     def best(self) -> float:
         return min(self.validation, default=float("inf"))
 
+    def then(self, later: Fit) -> Fit:
+        """Both, one after the other."""
+        both = self.training + later.training, self.validation + later.validation
+        return Fit(*both, self.seconds + later.seconds, self.interrupted or later.interrupted)
+
 
 def fit(
     model: nn.Module,
@@ -59,41 +67,88 @@ def fit(
     team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train model in place and leave it with the weights of the best validation loss.
+    """Train model in place by epochs of mini-batches.
 
-    loss maps the indices of a mini-batch (batch,) to a scalar; validate returns the loss that chooses; rate maps the fraction of the
-    training that is done to the learning rate. A checkpoint of the same identity (a description of data and settings) is resumed; one of
-    another identity is started over. The processes of a team go through the same batches, each through its share of every one; the first
-    writes. Ctrl-C ends the training early with the best so far, `interrupted` being set.
-    Raises FloatingPointError naming the epoch when the training loss is not finite.
-    """
+    loss maps the indices of a mini-batch (batch,) to a scalar; rate maps the fraction of the training that is done to the learning rate.
+    The processes of a team go through the same batches, each through its share of every one. For the rest see `repeat`."""
+
+    def epoch(fitted: Fit, generator: torch.Generator) -> float:
+        total = 0.0
+        order = torch.randperm(samples, generator=generator)
+        for group in optimizer.param_groups:
+            group["lr"] = rate(fitted.epochs / epochs)
+        for indices in order.split(batch):
+            optimizer.zero_grad(set_to_none=True)
+            mine, factor = team.share(indices)
+            value = factor * loss(mine)
+            value.backward()
+            optimizer.step()
+            total += float(value.detach()) * len(indices) / team.size
+        total = float(team.sum(torch.tensor(total, dtype=torch.float64, device=next(model.parameters()).device)))
+        if not total < float("inf"):
+            raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
+        return total / samples
+
+    return repeat(model, epoch, validate, optimizer, epochs, seed, checkpoint, identity, progress, team=team)
+
+
+def refine(
+    model: nn.Module,
+    closure: Closure,
+    *,
+    validate: Callable[[], float],
+    optimizer: NewtonKrylov,
+    steps: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train on in place by steps of Newton-Krylov on the closure of all data, as `NewtonKrylov.step` takes it; see `repeat`.
+
+    The model stays as it was given if no step lowers the validation loss."""
+    with torch.no_grad():
+        known = validate()
+
+    def step(_: Fit, __: torch.Generator) -> float:
+        optimizer.step(closure)
+        assert optimizer.last is not None
+        return optimizer.last.after
+
+    return repeat(model, step, validate, optimizer, steps, 0, checkpoint, identity, progress, known)
+
+
+def repeat(
+    model: nn.Module,
+    epoch: Callable[[Fit, torch.Generator], float],
+    validate: Callable[[], float],
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    seed: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None,
+    known: float = float("inf"),
+    team: Team = ALONE,
+) -> Fit:
+    """Repeat epoch, which trains the model in place and returns its training loss, and leave the weights of the best validation loss.
+
+    validate returns the loss that chooses, known is that of the model as it is given. A checkpoint of the same identity (a description of data
+    and settings) is resumed; one of another identity is started over. Ctrl-C ends the training early with the best so far, `interrupted`
+    being set. Of a team, the first writes. Raises FloatingPointError when the training loss is not finite, ValueError for a corrupt checkpoint."""
     generator = torch.Generator().manual_seed(seed)
-    team.wait()  # for a checkpoint that is being written
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    team.wait()  # for a checkpoint that is being written
     fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
     saved = started = time.monotonic() - fitted.seconds
     try:
         while fitted.epochs < epochs:
-            total = 0.0
-            order = torch.randperm(samples, generator=generator)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(fitted.epochs / epochs)
-            for indices in order.split(batch):
-                optimizer.zero_grad(set_to_none=True)
-                mine, factor = team.share(indices)
-                value = factor * loss(mine)
-                value.backward()
-                optimizer.step()
-                total += float(value.detach()) * len(indices) / team.size
-            total = float(team.sum(torch.tensor(total, dtype=torch.float64, device=next(model.parameters()).device)))
-            if not total < float("inf"):
-                raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
+            training = epoch(fitted, generator)
             with torch.no_grad():
                 validation = validate()
-            if validation < fitted.best:
+            if validation < min(known, fitted.best):
                 for name, weights in model.state_dict().items():
                     best[name].copy_(weights)
-            fitted.training.append(total / samples)
+            fitted.training.append(training)
             fitted.validation.append(validation)
             fitted.seconds = time.monotonic() - started
             if progress:

@@ -121,13 +121,14 @@ class Subspace(Section):
 
 
 class Training(Section):
-    """How it is trained, by Adam."""
+    """How it is trained: by Adam, then by Newton-Krylov."""
 
-    epochs: PositiveInt = Field(default=500, description="passes over the training poses")
+    epochs: PositiveInt = Field(default=300, description="passes over the training poses")
     batch: PositiveInt = Field(default=256, description="poses a step")
     learning_rate: PositiveFloat = Field(default=3e-3, description="the highest; it warms up and decays")
+    refinements: Count = Field(default=20, description="Newton-Krylov steps on all poses, after Adam")
     stride: PositiveInt = Field(default=4, description="every so many-th pose is trained on")
-    precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed: float32 with bfloat16 products, on CUDA")
+    precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed, for GPUs: float32 and bfloat16")
 
 
 class Cubature(Section):

@@ -1,6 +1,6 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
-from hodsim.reduced.ahead import compile_ahead
+from hodsim.reduced.ahead import Compilation, compile_ahead
 from hodsim.reduced.calibration import calibrate
 from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
@@ -13,6 +13,7 @@ from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
+    "Compilation",
     "CompiledStep",
     "Cubature",
     "CubicForce",
