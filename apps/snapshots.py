@@ -16,7 +16,7 @@ from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots
 def snapshots(
     mesh: Annotated[Path, typer.Argument(help="Tetrahedral mesh in metres (.msh, .vtu, .vtk, .mesh, ...).")],
     output: Annotated[Path, typer.Option(help="Folder of the study; made if it is not there.")],
-    pin: Annotated[str, typer.Option(help="Side of the bounding box whose vertices are held: x-min, x-max, y-min, ...")] = Problem.pin,
+    pin: Annotated[str, typer.Option(help="What is held: a side of the bounding box (x-min, x-max, ...) or a group of the mesh.")] = Problem.pin,
     material: Annotated[str, typer.Option(help="StVK, NeoHookean or StableNeoHookean.")] = Problem.material,
     youngs_modulus: Annotated[float, typer.Option(help="In pascals.")] = Problem.youngs_modulus,
     poisson_ratio: Annotated[float, typer.Option()] = Problem.poisson_ratio,

@@ -13,15 +13,11 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from hodsim.fem import FullModel
 from hodsim.mesh import TetMesh
 from hodsim.snapshots import LoadCase, sweep
 from hodsim.storage import write_atomically
 from hodsim.subspace.archive import MATERIALS
-
-SIDES = ("x-min", "x-max", "y-min", "y-max", "z-min", "z-max")
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Problem:
             raise ValueError(f"material is {self.material!r}; expected one of {', '.join(MATERIALS)}")
         mesh = TetMesh.load(self.mesh)
         material = MATERIALS[self.material](youngs_modulus=self.youngs_modulus, poisson_ratio=self.poisson_ratio)
-        return FullModel(mesh, material, density=self.density, pinned=side(mesh, self.pin))
+        return FullModel(mesh, material, density=self.density, pinned=mesh.select(self.pin))
 
     def cases(self) -> list[LoadCase]:
         return sweep(
@@ -71,15 +67,6 @@ class Problem:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(f"{file} is not a study of this version ({error})") from None
-
-
-def side(mesh: TetMesh, name: str) -> np.ndarray:
-    """Mask (V,) of the vertices on one side of the mesh's bounding box, e.g. x-min."""
-    if name not in SIDES:
-        raise ValueError(f"pin is {name!r}; expected one of {', '.join(SIDES)}")
-    coordinate = mesh.vertices[:, "xyz".index(name[0])]
-    extreme = coordinate.min() if name.endswith("min") else coordinate.max()
-    return np.abs(coordinate - extreme) < 1e-6 * np.ptp(mesh.vertices, axis=0).max()
 
 
 def cores() -> int:
