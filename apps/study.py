@@ -3,7 +3,7 @@
     study.json     the problem: mesh, material, pins, time step, sweep         problem.full_model(), problem.cases()
     snapshots/     one file a load case                                        hodsim snapshots
     model.hod      full model, trained subspace and notes                      hodsim train
-    report.html    with report.json, picture.png and animation.mp4             hodsim report
+    report.html    with report.json, curves/, picture.png, animation.mp4             hodsim report
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from hodsim.mesh.files import MeshNotice
 from hodsim.mesh.groups import Group
+from hodsim.mesh.motion import MOTIONS, save_motion
 from hodsim.mesh.surfaces import fill
 from hodsim.mesh.tetrahedra import EDGES, TetMesh
 
-__all__ = ["EDGES", "Group", "MeshNotice", "TetMesh", "fill"]
+__all__ = ["EDGES", "MOTIONS", "Group", "MeshNotice", "TetMesh", "fill", "save_motion"]
