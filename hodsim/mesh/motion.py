@@ -5,11 +5,13 @@
     .usd, .usda, .usdc      one file with the surface over time (by usd-core)
 """
 
+# pyright: reportAttributeAccessIssue=false
+# usd-core has no types of what it holds
+
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -88,10 +90,9 @@ def _glb(file: Path, mesh: TetMesh, displacement: np.ndarray) -> Path:
 
 def _usd(output: Path, mesh: TetMesh, displacements: np.ndarray, times: np.ndarray, report: Progress) -> Path:
     try:
-        pxr = {name: import_module(f"pxr.{name}") for name in ("Usd", "UsdGeom", "Vt")}  # whose stubs know none of their names
+        from pxr import Usd, UsdGeom, Vt
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{output} needs usd-core ({error}); install it by `{EXTRA}`") from None
-    Usd, UsdGeom, Vt = pxr["Usd"], pxr["UsdGeom"], pxr["Vt"]
     used, triangles = surface_of(mesh)
     stage = Usd.Stage.CreateInMemory()
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
