@@ -1,7 +1,8 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
+    arrays.safetensors    vertices, tetrahedra, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
+                          cubature, error indicator
 
 The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
 """
@@ -62,7 +63,7 @@ class Model:
             "hodsim": version("hodsim"),
             "fingerprint": full.fingerprint,
             "material": _described(full.material),
-            "density": full.density,
+            "density": full.density if isinstance(full.density, float | int) else None,  # or an array
             "damping": asdict(full.damping),
             "lumped": full.lumped,
             "subspace": {"name": subspace.name, "dim": subspace.dim},
@@ -77,6 +78,10 @@ class Model:
             "basis": subspace.basis,
             "projection": subspace.projection,
         }
+        if not isinstance(full.density, float | int):
+            arrays["density"] = full.density
+        if full.modulus_factors is not None:
+            arrays["modulus_factors"] = full.modulus_factors
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
         arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
@@ -166,8 +171,9 @@ def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
     return FullModel(
         TetMesh(arrays["vertices"], arrays["tetrahedra"]),
         MATERIALS[material.pop("kind")](**material),
-        density=header["density"],
+        density=arrays["density"] if header["density"] is None else header["density"],
         pinned=arrays["pinned"] if arrays["pinned"].any() else None,
         damping=Rayleigh(**header["damping"]),
         lumped=header["lumped"],
+        modulus_factors=arrays.get("modulus_factors"),
     )
