@@ -21,7 +21,7 @@ from hodsim.trainers.autoencoder import Training
 from hodsim.viewer import has_display
 
 QUICK_PROBLEM = {"steps": 100, "train": 30, "validation": 4, "test": 4}
-QUICK_TRAINING = {"epochs": 300, "stride": 2}
+QUICK_TRAINING = {"epochs": 200, "stride": 2, "rounds": 2}
 
 
 def beam(

@@ -14,9 +14,9 @@ import typer
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.study import Problem
 from hodsim.fem import FullModel
-from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses
+from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses, rollout_error
 from hodsim.snapshots import Snapshots, bending_loads
-from hodsim.subspace import Model
+from hodsim.subspace import Model, Subspace
 from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
 
 
@@ -27,6 +27,9 @@ def train(
     coordinates: Annotated[int, typer.Option(min=2, help="Principal coordinates of the poses that the network works in.")] = Training.coordinates,
     epochs: Annotated[int, typer.Option(min=1)] = Training.epochs,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of Adam.")] = Training.learning_rate,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds of Newton-Krylov on all poses that may follow Adam, as long as validation rollouts gain.")
+    ] = Training.rounds,
     elements: Annotated[
         int | None, typer.Option(min=0, help="Elements that sample the elastic force, 0 for all; default: as many as validation asks for.")
     ] = None,
@@ -40,8 +43,9 @@ def train(
     problem = Problem.load(study)
     full = problem.full_model()
     training = Training(
-        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed
-    )
+        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate,
+        rounds=rounds, seed=seed,
+    )  # fmt: skip
     chosen = None if device == "auto" else torch.device(device)
     make_model(full, Snapshots.load(study / "snapshots", full), training, study, elements=elements, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")
@@ -57,33 +61,44 @@ def make_model(
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update:
-        subspace, fitted = train_autoencoder(
-            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation,
+    shapes, validation = bending_loads(full), snapshots.split("validation")
+
+    def judge(subspace: Subspace) -> float:
+        return rollout_error(ReducedModel(full, subspace), validation, shapes)
+
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (rounds)") as refining:
+        subspace, fitted, refined = train_autoencoder(
+            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", device=device, preparation=preparation, judge=judge,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
+            refining=lambda done, total, loss: refining(done, total, f"validation error {100 * loss:.2f} %"),
         )  # fmt: skip
+    interrupted = fitted.interrupted or refined.interrupted
     cubature, curve = None, ()
     if elements is None:
         with working("Choosing elements"):
-            cubature, curve = choose_cubature(full, subspace, snapshots, bending_loads(full))
+            cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
     elif elements:
         (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
     notes = {
-        "identity": None if fitted.interrupted else wanted,
+        "identity": None if interrupted else wanted,
         "dt": snapshots.dt,
-        "training_s": fitted.seconds,
+        "training_s": fitted.seconds + refined.seconds,
         "validation_loss": fitted.best,
         "epochs": fitted.epochs,
+        "rounds": refined.epochs,
+        "validation_error": refined.best if refined.epochs else None,
         "cubature": [asdict(sampling) for sampling in curve],
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     with working("Calibrating the error indicator"):
-        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, bending_loads(full))
+        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, shapes)
     model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights), indicator.arrays())
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs, {fitted.seconds:.0f} s")
-    if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
+    gained = f"; simulated validation error {100 * refined.best:.2f} % after {refined.epochs} rounds of Newton-Krylov" if refined.epochs else ""
+    seconds = fitted.seconds + refined.seconds
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs{gained}; {seconds:.0f} s")
+    if interrupted:  # the best so far is saved; what would follow is not what was asked for
         raise KeyboardInterrupt
     return model

@@ -5,6 +5,7 @@
                           cubature, error indicator
 
 The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
+Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from hodsim.subspace.autoencoder import Encoder, Trunk
 from hodsim.subspace.subspace import Subspace
 
 FORMAT = "hodsim model 2"
+UNSEALED = "hodsim model 1"  # the format before, which is read as well
 UNITS = {"length": "m", "mass": "kg", "time": "s", "force": "N", "stress": "Pa"}
 SEAL = 64  # bytes: hexadecimal digits
 MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
@@ -53,8 +55,10 @@ class Model:
     def __post_init__(self):
         self.subspace.check_fits(self.full.n_dofs)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the model file. Raises OSError naming the path, leaving what was there, when it cannot be written."""
+    def save(self, path: Path | str, *, single: bool = False) -> Path:
+        """Write the model file; in single precision it is half as large, and displacements are a ten-millionth off.
+
+        Raises OSError naming the path, leaving what was there, when it cannot be written."""
         full, subspace = self.full, self.subspace
         networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
         header = {
@@ -75,8 +79,8 @@ class Model:
             "tetrahedra": full.mesh.tetrahedra,
             "pinned": full.pinned,
             "origin": subspace.origin,
-            "basis": subspace.basis,
-            "projection": subspace.projection,
+            "basis": subspace.basis.astype(np.float32 if single else np.float64),
+            "projection": subspace.projection.astype(np.float32 if single else np.float64),
         }
         if not isinstance(full.density, float | int):
             arrays["density"] = full.density
@@ -108,9 +112,9 @@ class Model:
                 arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
         except Exception as error:  # a damaged archive fails in any way
             raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, UNSEALED):
             raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
-        if content[-SEAL:] != _seal(content[:-SEAL]):
+        if header["format"] == FORMAT and content[-SEAL:] != _seal(content[:-SEAL]):
             raise ValueError(f"{path} is corrupt: its content does not agree with its checksum; copy or train it again")
         if full is not None and header["fingerprint"] != full.fingerprint:
             raise ValueError(
@@ -159,8 +163,8 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
         header["subspace"]["name"],
         header["subspace"]["dim"],
         arrays["origin"],
-        arrays["basis"],
-        arrays["projection"],
+        arrays["basis"].astype(np.float64),
+        arrays["projection"].astype(np.float64),
         _network("trunk", header, arrays),
         _network("encoder", header, arrays),
     )
