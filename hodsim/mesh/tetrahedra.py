@@ -162,16 +162,16 @@ class TetMesh:
             raise ValueError(f"the mesh has no group {name!r}; {self._listed_groups()}")
         return self.groups[name]
 
-    def select(self, name: str) -> np.ndarray:
+    def select(self, name: str, *, wanted: str = "pin") -> np.ndarray:
         """Mask (V,) of the vertices on a side of the bounding box, x-min, x-max, y-min, .., or of a group; a group's name comes first.
 
-        Raises ValueError saying what there is to choose from."""
+        Raises ValueError, which calls it what it is wanted for, saying what there is to choose from."""
         mask = np.zeros(len(self.vertices), bool)
         if name in self.groups:
             mask[self.groups[name].vertices] = True
             return mask
         if name not in SIDES:
-            raise ValueError(f"pin is {name!r}; expected one of {', '.join(SIDES)}, or a group of the mesh: {self._listed_groups()}")
+            raise ValueError(f"{wanted} is {name!r}; expected one of {', '.join(SIDES)}, or a group of the mesh: {self._listed_groups()}")
         coordinate = self.vertices[:, "xyz".index(name[0])]
         extreme = coordinate.min() if name.endswith("min") else coordinate.max()
         return np.abs(coordinate - extreme) < 1e-6 * np.ptp(self.vertices, axis=0).max()

@@ -1,7 +1,7 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
+    arrays.safetensors    vertices, tetrahedra, groups, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
                           cubature, error indicator
 
 The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
@@ -15,7 +15,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
-from hodsim.mesh import TetMesh
+from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
 from hodsim.subspace.subspace import Subspace
@@ -86,6 +86,8 @@ class Model:
             arrays["density"] = full.density
         if full.modulus_factors is not None:
             arrays["modulus_factors"] = full.modulus_factors
+        for name, group in full.mesh.groups.items():
+            arrays |= {f"group.{part}.{name}": value for part, value in vars(group).items()}
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
         arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
@@ -170,10 +172,16 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
     )
 
 
+def _groups(arrays: dict[str, np.ndarray]) -> dict[str, Group]:
+    first = "group.vertices."
+    names = [key.removeprefix(first) for key in arrays if key.startswith(first)]
+    return {name: Group(*(arrays[f"group.{part.name}.{name}"] for part in fields(Group))) for name in names}
+
+
 def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
     material = dict(header["material"])
     return FullModel(
-        TetMesh(arrays["vertices"], arrays["tetrahedra"]),
+        TetMesh(arrays["vertices"], arrays["tetrahedra"], _groups(arrays)),
         MATERIALS[material.pop("kind")](**material),
         density=arrays["density"] if header["density"] is None else header["density"],
         pinned=arrays["pinned"] if arrays["pinned"].any() else None,

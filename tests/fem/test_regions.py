@@ -92,6 +92,10 @@ def test_regions_travel_with_the_model(tmp_path):
         assert copy.fingerprint == full.fingerprint
         np.testing.assert_array_equal(copy.density, full.density)
         np.testing.assert_array_equal(copy.modulus_factors, full.modulus_factors)
+        assert set(copy.mesh.groups) == {"root", "tip", "end"}
+        for name, group in full.mesh.groups.items():
+            for part, values in vars(group).items():
+                np.testing.assert_array_equal(getattr(copy.mesh.group(name), part), values)
     uniform = FullModel(MESH, full.material, density=full.density, pinned=full.pinned)
     assert uniform.fingerprint != full.fingerprint
 
