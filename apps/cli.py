@@ -13,6 +13,7 @@ from hodsim.apps.beam import beam
 from hodsim.apps.bench import bench
 from hodsim.apps.console import complain, say
 from hodsim.apps.export import export
+from hodsim.apps.init import init
 from hodsim.apps.mesh import mesh
 from hodsim.apps.report import report
 from hodsim.apps.simulate import simulate
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (beam, snapshots, train, simulate, view, report, export, bench):
+for command in (beam, init, snapshots, train, simulate, view, report, export, bench):
     app.command()(command)
 app.add_typer(mesh)
 

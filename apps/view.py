@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from hodsim.apps.arguments import Set, load_shapes, model_file
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.checks import positive
 from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
-from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.snapshots import Snapshots
 from hodsim.subspace import Model, modal, pca
 from hodsim.viewer import FIELDS, Player, Recording, has_display, render
 from hodsim.viewer import show as show_player
@@ -27,7 +28,7 @@ SAGGING = (0.0, 0.0, -0.4)  # what a body is loaded with at first, so that somet
 
 def view(
     model: Annotated[
-        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: a beam that comes with hodsim.")
+        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it, or a project; default: a beam that comes with hodsim.")
     ] = None,
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
@@ -37,15 +38,17 @@ def view(
     output: Annotated[Path | None, typer.Option(help="Film (.mp4, .gif) or last picture (.png), drawn off screen.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames to draw; 30 are one second of a film.")] = None,
     colour: Annotated[str, typer.Option(help=f"Colour by {', '.join(FIELDS)}.")] = "none",
+    set: Set = None,
 ) -> None:
     """Show a model live: pull it with the mouse, load it by sliders, pause, step, reset, record.
 
     Example: hodsim view --beside full          or          hodsim view out/beam/model.hod --beside full --beside pca
     """
     with as_file(files("hodsim.meshes") / "beam.hod") as shipped:
+        file, wanted = model_file(shipped if model is None else model, set)
         show(
-            shipped if model is None else model,
-            beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames, colour=colour,
+            file, beside=beside or (), dt=wanted if dt is None else dt, body=body, replay=replay, headless=headless, output=output,
+            frames=frames, colour=colour,
         )  # fmt: skip
 
 
@@ -120,7 +123,7 @@ def make_player(file: Path, loaded: Model, beside: Sequence[str], dt: float) -> 
     for wanted in beside:
         name, model = another(wanted, file, loaded)
         models[name if name not in models else f"{name} ({wanted})"] = model
-    return Player(models, bending_loads(loaded.full), dt=dt)
+    return Player(models, load_shapes(loaded), dt=dt)
 
 
 def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | ReducedModel]:

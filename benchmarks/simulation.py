@@ -116,7 +116,7 @@ def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:
 def models(full: FullModel, snapshots: Snapshots, model: Model, curve: tuple[Sampling, ...], quick: bool) -> dict[str, Any]:
     """report.json of all models on the test cases."""
     cases = [case for case in snapshots.cases if case.split == "test"]
-    evaluation = evaluate(full, contenders(model, snapshots), cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
+    evaluation = evaluate(full, contenders(model, snapshots, bending_loads(full)), cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
     return summary(evaluation, offline={"snapshots_s": float(snapshots.seconds.sum()), "training_s": 0.0}, rough=quick, samplings=curve)
 
 

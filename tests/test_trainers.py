@@ -1,5 +1,9 @@
 """Training: the loop resumes exactly and keeps the best; the autoencoder's metric is that of the time step."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +12,12 @@ import torch
 
 from cases import small_beam
 from hodsim.optim import GaussNewton, KroneckerFactored, NewtonKrylov
-from hodsim.snapshots import bending_loads, generate_snapshots, sweep
+from hodsim.project import Project
+from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.subspace import Autoencoder, pca, principal_directions
-from hodsim.trainers.autoencoder import Training, identity, prepare, train_autoencoder
+from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, prepare, train_autoencoder
 from hodsim.trainers.loop import fit, refine
+from hodsim.trainers.team import Team
 
 TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, rounds=1)
 
@@ -161,7 +167,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_words(tmp_path):
 
 
 def test_an_untrained_autoencoder_is_pca(snapshots):
-    full, poses = small_beam(), snapshots.poses().astype(float)
+    full, poses = small_beam(), np.asarray(snapshots.poses(), float)
     basis, energies = principal_directions(poses, 8, mass=full.mass)
     subspace = Autoencoder(torch.from_numpy(np.sqrt(energies)), 2, (8, 8)).fold(basis, mass=full.mass, name="untrained")
     reference = pca(poses, 2, mass=full.mass)
@@ -213,3 +219,65 @@ def test_training_on_a_gpu_agrees_with_the_cpu(snapshots, tmp_path):
         for device in ("cpu", "cuda")
     ]
     assert best[1] == pytest.approx(best[0], rel=0.05)
+
+
+def torchrun(project, processes, *changes):
+    """The best validation loss of a training by torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "hodsim.trainers.autoencoder", str(project), *(word for change in changes for word in ("--set", change))]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    said = re.search(r"validation loss (\S+) after (\d+) epochs in (\d+) processes", run.stdout)
+    assert said and int(said[3]) == processes
+    return float(said[1]), int(said[2])
+
+
+def test_two_processes_reach_the_loss_of_one(tmp_path):
+    small_beam().mesh.save(tmp_path / "body.msh")
+    content = """
+mesh = "body.msh"
+simulation.steps = 20
+sweep = {train = 4, validation = 2, test = 1}
+subspace = {latent = 2, hidden = [8, 8], coordinates = 8}
+training = {epochs = 7, batch = 15, stride = 1, rounds = 0}
+"""
+    (tmp_path / "body.toml").write_text(content)
+    project = Project.open(tmp_path / "body.toml")
+    snapshots = project.generate(workers=1)
+    alone = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))[1]
+    # 80 poses in batches of 15: the last is of 5, of which one process has 3; six digits are told
+    assert torchrun(tmp_path / "body.toml", 2)[0] == pytest.approx(alone.best, rel=1e-6)
+    resumed = checkpoint_file(project)
+    again = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=resumed, device=torch.device("cpu"))[1]
+    assert again.epochs == 7  # all of them by the two processes: what `hodsim train` finds is done
+    np.testing.assert_allclose(again.training, alone.training, rtol=1e-9)
+
+
+def test_shares_of_a_batch_average_to_its_mean():
+    losses = torch.rand(7, dtype=torch.float64)
+    for size in (1, 2, 3, 9):
+        means = []
+        for rank in range(size):
+            mine, factor = Team(rank, size).share(torch.arange(7))
+            means.append(factor * float(losses[mine].mean()))
+        assert np.mean(means) == pytest.approx(float(losses.mean()), rel=1e-12)
+
+
+def test_mixed_precision_trains_as_well(snapshots, tmp_path):
+    best = [
+        train_autoencoder(
+            small_beam(), snapshots, replace(TRAINING, precision=precision), checkpoint=tmp_path / precision, device=torch.device("cpu")
+        )[1].best
+        for precision in ("float64", "mixed")
+    ]
+    assert best[1] == pytest.approx(best[0], rel=0.3)
+
+
+def test_training_streams_poses_that_stay_in_their_files(snapshots, tmp_path):
+    """Arrays that are not kept in memory give the same subspace."""
+    full = small_beam()
+    streamed = Snapshots.load(snapshots.displacements.sources[0].path.parent, full, memory=0)
+    assert not any(source.keep for source in streamed.displacements.sources)
+    best = [train_autoencoder(full, data, replace(TRAINING, epochs=3), checkpoint=tmp_path / str(i), device=torch.device("cpu"))[1].best
+            for i, data in enumerate((snapshots, streamed))]  # fmt: skip
+    assert best[0] == best[1]

@@ -21,6 +21,7 @@ from torch import nn
 from hodsim.optim import NewtonKrylov
 from hodsim.optim.curvature import Closure
 from hodsim.storage import write_atomically
+from hodsim.trainers.team import ALONE, Team
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 PATIENCE = 2  # rounds of a refinement that may pass without lowering the validation loss
@@ -64,12 +65,13 @@ def fit(
     seed: int,
     checkpoint: Path,
     identity: str,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Fit:
     """Train model in place by epochs of mini-batches.
 
     loss maps the indices of a mini-batch (batch,) to a scalar; rate maps the fraction of the training that is done to the learning rate.
-    For the rest see `repeat`."""
+    The processes of a team go through the same batches, each through its share of every one. For the rest see `repeat`."""
 
     def epoch(fitted: Fit, generator: torch.Generator) -> float:
         total = 0.0
@@ -78,15 +80,17 @@ def fit(
             group["lr"] = rate(fitted.epochs / epochs)
         for indices in order.split(batch):
             optimizer.zero_grad(set_to_none=True)
-            value = loss(indices)
+            mine, factor = team.share(indices)
+            value = factor * loss(mine)
             value.backward()
             optimizer.step()
-            total += float(value.detach()) * len(indices)
+            total += float(value.detach()) * len(indices) / team.size
+        total = float(team.sum(torch.tensor(total, dtype=torch.float64, device=next(model.parameters()).device)))
         if not total < float("inf"):
             raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
         return total / samples
 
-    return repeat(model, epoch, validate, optimizer, epochs, seed, checkpoint, identity, progress)
+    return repeat(model, epoch, validate, optimizer, epochs, seed, checkpoint, identity, progress, team=team)
 
 
 def refine(
@@ -128,15 +132,17 @@ def repeat(
     progress: Progress | None,
     known: float = float("inf"),
     patience: int | None = None,
+    team: Team = ALONE,
 ) -> Fit:
     """Repeat epoch, which trains the model in place and returns its training loss, and leave the weights of the best validation loss.
 
     validate returns the loss that chooses, known is that of the model as it is given. A checkpoint of the same identity (a description of
     data and settings) is resumed; one of another identity is started over. patience ends it that many epochs after the best. Ctrl-C ends
-    it early with the best so far, `interrupted` being set. Raises FloatingPointError when the training loss is not finite, ValueError for a
-    corrupt checkpoint."""
+    it early with the best so far, `interrupted` being set. Of a team, the first writes. Raises FloatingPointError when the training loss is
+    not finite, ValueError for a corrupt checkpoint."""
     generator = torch.Generator().manual_seed(seed)
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    team.wait()  # for a checkpoint that is being written
     fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
     saved = started = time.monotonic() - fitted.seconds
     try:
@@ -152,10 +158,11 @@ def repeat(
             fitted.seconds = time.monotonic() - started
             if progress:
                 progress(fitted.epochs, epochs, fitted.best)
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if team.rank == 0 and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _save(checkpoint, identity, fitted, model, optimizer, generator, best)
                 saved = time.monotonic()
-        _save(checkpoint, identity, fitted, model, optimizer, generator, best)
+        if team.rank == 0:
+            _save(checkpoint, identity, fitted, model, optimizer, generator, best)
     except KeyboardInterrupt:  # within an epoch: the checkpoint stays at the end of an earlier one, so that it resumes exactly
         fitted.interrupted = True
     model.load_state_dict(best)
