@@ -52,6 +52,14 @@ def complain(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"[bold red]hodsim:[/] {escape(text)}", soft_wrap=True)
 
 
+def facts(lines: Mapping[str, str]) -> None:
+    """A table of names and what there is to say of them."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in lines.items():
+        table.add_row(f"[bold]{escape(name)}[/]", escape(text))
+    console.print(table)
+
+
 def comparison(summary: Mapping[str, Any]) -> None:
     """The table of a report: one row a model."""
     table = Table(box=None, header_style="bold", pad_edge=False)

@@ -14,7 +14,7 @@ from hodsim import dynamics
 from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
-from hodsim.mesh import TetMesh
+from hodsim.mesh import MOTIONS, TetMesh, save_motion
 from hodsim.reduced import CompiledStep, ReducedModel, simulate_with_fallback
 from hodsim.report import Body, Scene, animation, picture
 from hodsim.storage import write_atomically
@@ -22,12 +22,13 @@ from hodsim.subspace import Model
 
 VARIATIONAL = "variational"  # a network's best form of backward Euler, which is what the full model then takes
 FRAMES_PER_SECOND = 50
-OUTPUTS = (".mp4", ".gif", ".png", ".csv")
+OUTPUTS = (".mp4", ".gif", ".png", ".csv", *MOTIONS)
 
 
 def simulate(
     model: ModelPath,
-    output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png) or path of the tip (.csv).")],
+    output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png), path of the tip (.csv); for ParaView (.pvd), "
+                                          "a file a frame (.ply, .obj, .glb), USD (.usd).")],
     tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
@@ -109,7 +110,7 @@ def report_trust(model: ReducedModel, states: list[dynamics.State]) -> None:
 
 
 def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) -> Path:
-    """Write displacement fields (steps, V, 3) as a film, a picture or the path of the vertex that moved farthest."""
+    """Write displacement fields (steps, V, 3) as a film, a picture, the path of the vertex that moved farthest or a motion for others."""
     times = dt * np.arange(1, 1 + len(next(iter(fields.values()))))
     if output.suffix == ".csv":
         tip = int(np.argmax(np.linalg.norm(next(iter(fields.values())), axis=2).max(axis=0)))
@@ -117,6 +118,11 @@ def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) 
         rows = np.column_stack([times, *(field[:, tip] for field in fields.values())])
         lines = [f"time,{','.join(names)}"] + [",".join(f"{value:.9g}" for value in row) for row in rows]
         return write_atomically(output, "\n".join(lines) + "\n")
+    if output.suffix in MOTIONS:
+        with progress_bar("Writing (frames)") as update:
+            named = {output if len(fields) == 1 else output.with_stem(f"{output.stem}-{label.replace(' ', '-')}"): field
+                     for label, field in fields.items()}  # fmt: skip
+            return [save_motion(file, mesh, field, times, progress=update) for file, field in named.items()][-1]
     stride = max(1, round(1 / (FRAMES_PER_SECOND * dt)))
     colours = dict(zip(fields, ("#5f6b7a", "#0072b2") if len(fields) > 1 else ("#0072b2",), strict=True))
     bodies = [Body(label, field[stride - 1 :: stride], colours[label]) for label, field in fields.items()]

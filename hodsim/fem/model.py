@@ -67,6 +67,8 @@ class FullModel:
         self.mesh, self.material, self.damping, self.lumped = mesh, material, damping, lumped
         self.density = checks.positive("density", density)
         self.pinned = _pin_mask(pinned, len(mesh.vertices))
+        if pinned is not None:
+            _check_every_part_is_held(mesh, self.pinned)
         self._free_vertices = np.flatnonzero(~self.pinned)
         self.free = (3 * self._free_vertices[:, None] + np.arange(3)).ravel()
         self.n_dofs = len(self.free)
@@ -259,6 +261,17 @@ def _pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
     if mask.all():
         raise ValueError(f"all {count} vertices are pinned; expected some that can move")
     return mask
+
+
+def _check_every_part_is_held(mesh: TetMesh, pinned: np.ndarray) -> None:
+    adrift = np.setdiff1d(mesh.components, mesh.components[pinned])
+    if len(adrift):
+        vertex = int(np.argmax(mesh.components == adrift[0]))
+        place = ", ".join(f"{value:.4g}" for value in mesh.vertices[vertex])
+        raise ValueError(
+            f"{len(adrift)} of {mesh.components.max() + 1} connected parts of the mesh are pinned nowhere, the first around vertex {vertex}, "
+            f"at ({place}) m: they have no equilibrium; pin them too, join them or leave them out"
+        )
 
 
 def _data_on(pattern: csr_matrix, matrix: csr_matrix) -> np.ndarray:

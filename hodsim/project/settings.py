@@ -30,7 +30,7 @@ class Material(Section):
 class Pins(Section):
     """What is held."""
 
-    on: tuple[str, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box: x-min, x-max, y-min, ...")
+    on: tuple[str, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box (x-min, x-max, ...) or groups of the mesh")
 
 
 class Damping(Section):

@@ -1,25 +1,27 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
-    model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
+    model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
     arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
 
 Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
+The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
@@ -28,7 +30,9 @@ from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
 from hodsim.subspace.subspace import Subspace
 
-FORMAT = "hodsim model 1"
+FORMAT = "hodsim model 2"
+UNITS = {"length": "m", "mass": "kg", "time": "s", "force": "N", "stress": "Pa"}
+SEAL = 64  # bytes: hexadecimal digits
 MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
 NETWORKS = {"trunk": Trunk, "encoder": Encoder}
 
@@ -57,6 +61,8 @@ class Model:
         networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
         header = {
             "format": FORMAT,
+            "units": UNITS,
+            "hodsim": version("hodsim"),
             "fingerprint": full.fingerprint,
             "material": _described(full.material),
             "density": full.density,
@@ -83,7 +89,9 @@ class Model:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("model.json", json.dumps(header, indent=2))
             archive.writestr("arrays.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        return write_atomically(path, buffer.getvalue())
+            archive.comment = b"0" * SEAL
+        content = buffer.getvalue()[:-SEAL]
+        return write_atomically(path, content + _seal(content))
 
     @classmethod
     def load(cls, path: Path | str, *, full: FullModel | None = None) -> Model:
@@ -91,14 +99,17 @@ class Model:
 
         Raises FileNotFoundError, or ValueError saying what is wrong with the file.
         """
+        content = Path(path).read_bytes()
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 header = json.loads(archive.read("model.json"))
                 arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
-        except (zipfile.BadZipFile, KeyError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
+        except Exception as error:  # a damaged archive fails in any way
             raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
         if header.get("format") != FORMAT:
             raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+        if content[-SEAL:] != _seal(content[:-SEAL]):
+            raise ValueError(f"{path} is corrupt: its content does not agree with its checksum; copy or train it again")
         if full is not None and header["fingerprint"] != full.fingerprint:
             raise ValueError(
                 f"{path} was made for another mesh, material or set of pins (fingerprint {header['fingerprint']}; "
@@ -113,6 +124,10 @@ class Model:
             return cls(stored, _subspace(header, arrays), header["notes"], cubature, indicator or None)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
+
+
+def _seal(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _described(material: Material) -> dict[str, Any]:

@@ -5,29 +5,31 @@ A mesh is read-only and is refused when an element is inverted or degenerate or 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import meshio
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from hodsim import checks
-from hodsim.storage import write_atomically
+from hodsim.mesh import files
+from hodsim.mesh.groups import Group
 
 FACES = ((1, 2, 3), (0, 3, 2), (0, 1, 3), (0, 2, 1))  # outward, each opposite its own vertex
 EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+SIDES = ("x-min", "x-max", "y-min", "y-max", "z-min", "z-max")
 DEGENERATE = 1e-6  # quality below which the shape gradients have lost about half of their digits
 
 
 @dataclass(frozen=True, eq=False)
 class TetMesh:
-    """vertices (V, 3) float64 [m] and tetrahedra (T, 4), rows of vertex indices.
+    """vertices (V, 3) float64 [m] and tetrahedra (T, 4), rows of vertex indices; groups by name, which no other property depends on.
 
     Raises ValueError naming the first element that is inverted, degenerate or out of range, the first vertex that is not finite, or
     the vertices that no tetrahedron uses (their mass would be zero).
@@ -35,6 +37,7 @@ class TetMesh:
 
     vertices: np.ndarray
     tetrahedra: np.ndarray
+    groups: Mapping[str, Group] = field(default_factory=dict)
 
     def __post_init__(self):
         vertices, tetrahedra = np.array(self.vertices, np.float64), np.asarray(self.tetrahedra)
@@ -43,11 +46,12 @@ class TetMesh:
         if not np.issubdtype(tetrahedra.dtype, np.integer):
             raise ValueError(f"tetrahedra have dtype {tetrahedra.dtype}; expected integers, indices of vertices")
         if len(tetrahedra) == 0:
-            raise ValueError("the mesh has no tetrahedra; expected at least one (a surface mesh must be filled first, e.g. by gmsh)")
+            raise ValueError("the mesh has no tetrahedra; expected at least one (a closed surface is filled by `hodsim mesh fill`)")
         tetrahedra = tetrahedra.astype(np.int64)
         for name, array in (("vertices", vertices), ("tetrahedra", tetrahedra)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+        object.__setattr__(self, "groups", dict(self.groups))
         self._check_indices()
         self._check_elements()
 
@@ -62,7 +66,7 @@ class TetMesh:
             listed = ", ".join(map(str, unused[:5])) + (", ..." if len(unused) > 5 else "")
             raise ValueError(
                 f"{len(unused)} of {count} vertices belong to no tetrahedron ({listed}); they would have no mass. "
-                "Remove them, e.g. with meshio's Mesh.remove_orphaned_nodes()"
+                "Remove them, e.g. by `hodsim mesh tidy`"
             )
 
     def _check_elements(self) -> None:
@@ -76,6 +80,15 @@ class TetMesh:
             raise ValueError(
                 f"tetrahedron {first} (vertices {vertices}) is {fault}: volume {volume:.3g} m^3, one of {int(bad.sum())}; "
                 f"expected a positive volume; {way_out}"
+            )
+
+    def _check_places(self) -> None:
+        first = near_duplicates(self.vertices)
+        if len(doubled := np.flatnonzero(first != np.arange(len(first)))):
+            place = ", ".join(f"{value:.6g}" for value in self.vertices[doubled[0]])
+            raise ValueError(
+                f"vertices {first[doubled[0]]} and {doubled[0]} lie in one place, ({place}) m, and so do {len(doubled) - 1} more; "
+                "elements on either side would come apart. Join them, e.g. by `hodsim mesh tidy`"
             )
 
     @classmethod
@@ -97,57 +110,91 @@ class TetMesh:
 
     @classmethod
     def load(cls, path: Path | str) -> TetMesh:
-        """Read the linear tetrahedra of a mesh file [m] in any format that meshio reads; other cells are left out.
+        """Read the tetrahedra [m] and the groups of a mesh file: .msh, .vtu, .vtk, .mesh, .inp, .xdmf, .node or .ele.
 
-        Raises FileNotFoundError, or ValueError naming the file and what is wrong with it."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"mesh {path} does not exist or is no file")
-        said = io.StringIO()
+        Quadratic tetrahedra are reduced to linear ones, with a MeshNotice. Raises FileNotFoundError, or ValueError naming the file and what is
+        wrong with it, among that vertices in one place."""
+        content = files.read(path)
         try:
-            with _overheard(said):
-                content = meshio.read(path)
-        except (Exception, SystemExit) as error:  # a reader may fail in any way on a foreign file, and meshio itself exits
-            reason = " ".join(said.getvalue().split()) or f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path} could not be read as a mesh ({reason}); expected .msh, .vtu, .vtk, .mesh, ...") from None
-        kinds = sorted({block.type for block in content.cells})
-        if "tetra" not in kinds:
-            raise ValueError(f"{path} has no tetrahedra; it holds {', '.join(kinds) or 'no cells'}; expected linear tetrahedra")
-        try:
-            return cls(content.points, content.cells_dict["tetra"])
+            mesh = cls(content.vertices, content.tetrahedra, content.groups)
+            mesh._check_places()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        return mesh
+
+    @classmethod
+    def tidy(cls, path: Path | str, *, scale: float = 1.0) -> tuple[TetMesh, dict[str, int]]:
+        """Read a file and mend what `load` refuses and what has one answer; say how often each was done.
+
+        Vertices in one place become one, vertices that no tetrahedron uses and tetrahedra without volume are left out, inverted tetrahedra are
+        turned. Coordinates are multiplied by scale. Groups are kept where nothing was mended."""
+        content = files.read(path)
+        x = checks.finite("vertices", np.asarray(content.vertices, float)) * checks.positive("scale", scale)
+        together = near_duplicates(x)
+        tetrahedra = together[content.tetrahedra]
+        volumes, quality = shapes(x[tetrahedra])
+        flat, turned = np.abs(quality) < DEGENERATE, volumes < 0
+        tetrahedra[turned] = tetrahedra[turned][:, [1, 0, 2, 3]]
+        used, numbers = np.unique(tetrahedra[~flat], return_inverse=True)
+        doubled = int((together != np.arange(len(x))).sum())
+        done = {
+            "vertices joined": doubled,
+            "unused vertices left out": len(x) - doubled - len(used),
+            "tetrahedra without volume left out": int(flat.sum()),
+            "inverted tetrahedra turned": int((turned & ~flat).sum()),
+        }
+        untouched = len(used) == len(x) and not flat.any()
+        return cls(x[used], numbers.reshape(-1, 4), content.groups if untouched else {}), done
 
     def save(self, path: Path | str, displacement: np.ndarray | None = None) -> Path:
         """Write the mesh in the format of the file's ending; a displacement (V, 3) [m] becomes a field of that name on the vertices.
 
-        Raises ValueError for an unknown ending, OSError when the file cannot be written; what was there before is then unchanged."""
-        path = Path(path)
+        Groups are not written. Raises ValueError for an unknown ending, OSError when the file cannot be written; what was there before is
+        then unchanged."""
         fields = {}
         if displacement is not None:
             fields["displacement"] = checks.finite("displacement", checks.shape("displacement", displacement, self.vertices.shape))
-        content = meshio.Mesh(self.vertices, [("tetra", self.tetrahedra)], point_data=fields)
-        options = {"file_format": "gmsh22", "binary": False} if path.suffix == ".msh" else {}
-        with tempfile.TemporaryDirectory() as folder:
-            draft = Path(folder) / path.name
-            try:
-                with _overheard(io.StringIO()):
-                    content.write(draft, **options)
-            except (meshio.WriteError, meshio.ReadError) as error:
-                raise ValueError(f"{path} could not be written as a mesh ({error}); expected .msh, .vtu, .vtk, .mesh, ...") from None
-            return write_atomically(path, draft.read_bytes())
+        return files.write(path, meshio.Mesh(self.vertices, [("tetra", self.tetrahedra)], point_data=fields))
+
+    def group(self, name: str) -> Group:
+        """The group of this name. Raises ValueError listing those there are."""
+        if name not in self.groups:
+            raise ValueError(f"the mesh has no group {name!r}; {self._listed_groups()}")
+        return self.groups[name]
+
+    def select(self, name: str) -> np.ndarray:
+        """Mask (V,) of the vertices on a side of the bounding box, x-min, x-max, y-min, .., or of a group; a group's name comes first.
+
+        Raises ValueError saying what there is to choose from."""
+        mask = np.zeros(len(self.vertices), bool)
+        if name in self.groups:
+            mask[self.groups[name].vertices] = True
+            return mask
+        if name not in SIDES:
+            raise ValueError(f"pin is {name!r}; expected one of {', '.join(SIDES)}, or a group of the mesh: {self._listed_groups()}")
+        coordinate = self.vertices[:, "xyz".index(name[0])]
+        extreme = coordinate.min() if name.endswith("min") else coordinate.max()
+        return np.abs(coordinate - extreme) < 1e-6 * np.ptp(self.vertices, axis=0).max()
+
+    def _listed_groups(self) -> str:
+        return f"it has {', '.join(map(repr, sorted(self.groups)))}" if self.groups else "it has none"
 
     @cached_property
     def volumes(self) -> np.ndarray:
         """Signed volumes of the elements [m^3], (T,)."""
-        x = self.vertices[self.tetrahedra]
-        return np.linalg.det(x[:, 1:] - x[:, :1]) / 6
+        return shapes(self.vertices[self.tetrahedra])[0]
 
     @cached_property
     def quality(self) -> np.ndarray:
         """Mean ratio of each element, 12 (3 volume)^(2/3) / (sum of squared edges): 1 for a regular one, 0 for a flat one, (T,)."""
-        x = self.vertices[self.tetrahedra]
-        squares = sum(((x[:, i] - x[:, j]) ** 2).sum(axis=1) for i, j in EDGES)
-        return 12 * np.cbrt(3 * self.volumes) * np.cbrt(3 * np.abs(self.volumes)) / np.maximum(squares, np.finfo(float).tiny)
+        return shapes(self.vertices[self.tetrahedra])[1]
+
+    @cached_property
+    def components(self) -> np.ndarray:
+        """Number of the connected part that each vertex belongs to, from 0, (V,)."""
+        corners, count = self.tetrahedra, len(self.vertices)
+        rows, columns = np.repeat(corners[:, 0], 3), corners[:, 1:].ravel()
+        return connected_components(coo_matrix((np.ones(len(rows), bool), (rows, columns)), (count, count)), directed=False)[1]
 
     @cached_property
     def edge_length(self) -> float:
@@ -176,11 +223,21 @@ class TetMesh:
         return digest.hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _overheard(said: io.StringIO) -> Iterator[None]:
-    """What meshio prints goes to `said`: its errors are part of ours, its warnings about tags concern nobody here."""
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield
+def shapes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signed volume [m^3] and mean ratio of tetrahedra whose corners are x (T, 4, 3), each (T,)."""
+    volumes = np.linalg.det(x[:, 1:] - x[:, :1]) / 6
+    squares = sum(((x[:, i] - x[:, j]) ** 2).sum(axis=1) for i, j in EDGES)
+    return volumes, 12 * np.cbrt(3 * volumes) * np.cbrt(3 * np.abs(volumes)) / np.maximum(squares, np.finfo(float).tiny)
+
+
+def near_duplicates(x: np.ndarray) -> np.ndarray:
+    """Of each vertex the first one in the same place, to 1e-9 of the diagonal of them all; itself where it is alone, (V,)."""
+    if not len(x):
+        return np.empty(0, np.int64)
+    pairs = cKDTree(x).query_pairs(1e-9 * float(np.linalg.norm(np.ptp(x, axis=0))), output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (len(x), len(x)))
+    _, first, labels = np.unique(connected_components(graph, directed=False)[1], return_index=True, return_inverse=True)
+    return first[labels]
 
 
 # Corners (5, 4, 3) of the tetrahedra of a unit cell: one in the middle, four that cut off corners. Neighbours are mirror images of each
