@@ -32,6 +32,7 @@ from hodsim.storage import remove_temporary_files, reserved, write_atomically
 PRECISIONS = ("float32", "float64")
 POLL = 0.2  # seconds between looks at whether to stop
 
+Outcome = bytes | Failure  # of a case: the content of its file, or why there is none
 Progress = Callable[[int, int], None]  # called with the number of cases done and in all
 
 
@@ -82,9 +83,6 @@ class Experiment:
         else:
             write_atomically(finished, outcome)
             failed.unlink(missing_ok=True)
-
-
-Outcome = bytes | Failure
 
 
 def generate_snapshots(
