@@ -11,11 +11,10 @@ import typer
 from hodsim.apps.arguments import ProjectPath, Set
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.project import Project
-from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses
+from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses, rollout_error
 from hodsim.snapshots import Snapshots
-from hodsim.subspace import Model
+from hodsim.subspace import Model, Subspace
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, train_autoencoder
-from hodsim.trainers.loop import Fit
 
 
 def train(
@@ -34,13 +33,6 @@ def train(
     say(f"Next: hodsim report {project}   or   hodsim view {opened.model_file}")
 
 
-def training_steps(training: Training, fitted: Fit) -> str:
-    """What a training took, in words."""
-    epochs = min(fitted.epochs, training.epochs)
-    more = fitted.epochs - epochs
-    return f"{epochs} epochs" + (f" and {more} steps of Newton-Krylov" if more else "")
-
-
 def make_model(project: Project, snapshots: Snapshots, *, device: torch.device | None = None) -> Model:
     """The project's model file: the one that is there if it was made from the same data and settings, else a new one.
 
@@ -50,34 +42,44 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (steps)") as refining:
-        subspace, fitted = train_autoencoder(
-            full, snapshots, training, checkpoint=checkpoint_file(project), device=device, preparation=preparation,
+    shapes, validation = project.load_shapes, snapshots.split("validation")
+
+    def judge(subspace: Subspace) -> float:
+        return rollout_error(ReducedModel(full, subspace), validation, shapes)
+
+    with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (rounds)") as refining:
+        subspace, fitted, refined = train_autoencoder(
+            full, snapshots, training, checkpoint=checkpoint_file(project), device=device, preparation=preparation, judge=judge,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
-            refining=lambda done, total, loss: refining(done, total, f"validation loss {loss:.2e}"),
+            refining=lambda done, total, loss: refining(done, total, f"validation error {100 * loss:.2f} %"),
         )  # fmt: skip
+    interrupted = fitted.interrupted or refined.interrupted
     cubature, curve = None, ()
     if elements == "auto":
         with working("Choosing elements"):
-            cubature, curve = choose_cubature(full, subspace, snapshots, project.load_shapes)
+            cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
     elif elements:
         (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
     notes = {
-        "identity": None if fitted.interrupted else wanted,
+        "identity": None if interrupted else wanted,
         "dt": snapshots.dt,
-        "training_s": fitted.seconds,
+        "training_s": fitted.seconds + refined.seconds,
         "validation_loss": fitted.best,
         "epochs": fitted.epochs,
+        "rounds": refined.epochs,
+        "validation_error": refined.best if refined.epochs else None,
         "cubature": [asdict(sampling) for sampling in curve],
         **project.provenance,
     }
     with working("Calibrating the error indicator"):
-        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, project.load_shapes)
+        indicator = calibrate(ReducedModel(full, subspace, elasticity=cubature), snapshots, shapes)
     model = Model(full, subspace, notes, cubature and (cubature.chosen, cubature.weights), indicator.arrays())
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {training_steps(training, fitted)}, {fitted.seconds:.0f} s")
-    if fitted.interrupted:  # the best so far is saved; what would follow is not what was asked for
+    gained = f"; simulated validation error {100 * refined.best:.2f} % after {refined.epochs} rounds of Newton-Krylov" if refined.epochs else ""
+    seconds = fitted.seconds + refined.seconds
+    say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs{gained}; {seconds:.0f} s")
+    if interrupted:  # the best so far is saved; what would follow is not what was asked for
         raise KeyboardInterrupt
     return model

@@ -87,7 +87,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "training.batch": WHOLE,
     "training.learning_rate": POSITIVE,
     "training.stride": WHOLE,
-    "training.refinements": [("-1", "at least 0"), ("1.5", "a whole number")],
+    "training.rounds": [("-1", "at least 0"), ("1.5", "a whole number")],
     "training.precision": CHOICE,
     "cubature.elements": [("-1", "at least 0 or 'auto'"), ('"few"', "a whole number or 'auto'"), ("1.5", "a whole number or 'auto'")],
     "report.pca": [("[0]", "greater than 0"), ("6", "a list"), ('["six"]', "a whole number")],

@@ -16,10 +16,10 @@ from hodsim.project import Project
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.subspace import Autoencoder, pca, principal_directions
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, prepare, train_autoencoder
-from hodsim.trainers.loop import Fit, fit, refine
+from hodsim.trainers.loop import fit, refine
 from hodsim.trainers.team import Team
 
-TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, refinements=3)
+TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, rounds=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ class Toy:
         )  # fmt: skip
 
 
-    def refine(self, steps, **options):
+    def refine(self, rounds, **options):
         optimizer = NewtonKrylov(self.model, curvature=GaussNewton(), preconditioner=KroneckerFactored(), damping=1e-3, memory=0.0, iterations=2)
         return refine(
-            self.model, lambda: (self.model(self.x), lambda out: ((out - self.y) ** 2).mean()), optimizer=optimizer, steps=steps,
+            self.model, lambda: (self.model(self.x), lambda out: ((out - self.y) ** 2).mean()), optimizer=optimizer, rounds=rounds, steps=1,
             checkpoint=self.checkpoint, identity="toy", **{"validate": lambda: float(self.error(slice(None))), **options},
         )  # fmt: skip
 
@@ -110,14 +110,31 @@ def test_an_interrupted_refinement_ends_exactly_as_an_uninterrupted_one(tmp_path
 def test_a_refinement_that_does_not_help_leaves_the_model_as_it_was(tmp_path):
     toy = Toy(tmp_path)
     before = toy.model.weight.detach().clone()
-    losses = iter([1.0, 2.0, 3.0])  # the first is that of the model as it is given
-    toy.refine(2, validate=lambda: next(losses))
+    losses = iter([1.0, 2.0, 3.0, 2.5, 0.0])  # the first is that of the model as it is given
+    assert toy.refine(9, validate=lambda: next(losses)).epochs == 3  # it gives up two rounds after the best
     torch.testing.assert_close(toy.model.weight.detach(), before, rtol=0, atol=0)
 
 
-def test_stages_add_up():
-    first, second = Fit([3.0, 2.0], [4.0, 3.5], 5.0), Fit([1.0], [3.6], 2.0, interrupted=True)
-    assert first.then(second) == Fit([3.0, 2.0, 1.0], [4.0, 3.5, 3.6], 7.0, interrupted=True)
+def test_the_second_stage_keeps_the_subspace_that_its_judge_prefers(snapshots, tmp_path):
+    seen, verdicts = [], iter([3.0, 1.0, 2.0, 2.0])
+
+    def judge(subspace):
+        seen.append(subspace.decode(np.array([0.5, -0.5])))
+        return next(verdicts)
+
+    checkpoint = tmp_path / "c.safetensors"
+    subspace, _, refined = train_autoencoder(small_beam(), snapshots, replace(TRAINING, rounds=5), checkpoint=checkpoint, judge=judge)
+    assert refined.validation == [1.0, 2.0, 2.0]
+    np.testing.assert_array_equal(subspace.decode(np.array([0.5, -0.5])), seen[1])
+
+
+def test_the_mass_norm_is_the_elastic_metric_of_a_body_without_stiffness(snapshots):
+    full = small_beam()
+    basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
+    data = prepare(full, basis, snapshots.poses()[:3], 0.01, elastic=False, device=torch.device("cpu"), tick=lambda: None)
+    roots = data.roots.numpy() / data.roots[0, 0, 0].item()
+    np.testing.assert_array_equal(roots, np.broadcast_to(np.eye(8), (3, 8, 8)))
+    assert data.coordinates.square().sum(1).mean() * data.roots[0, 0, 0] ** 2 == pytest.approx(1.0)
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
@@ -159,7 +176,7 @@ def test_an_untrained_autoencoder_is_pca(snapshots):
 
 
 def test_the_rest_shape_is_the_origin_exactly(snapshots, tmp_path):
-    subspace, _ = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
+    subspace, *_ = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
     np.testing.assert_allclose(subspace.decode(np.zeros(2)), 0, atol=1e-15)
 
 
@@ -168,7 +185,7 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     full, dt = small_beam(), 0.01
     poses = snapshots.poses()[5:8]
     basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
-    data = prepare(full, basis, poses, dt, device=torch.device("cpu"), tick=lambda: None)
+    data = prepare(full, basis, poses, dt, elastic=True, device=torch.device("cpu"), tick=lambda: None)
     scale = np.mean(np.sum((poses @ (full.mass @ basis)) ** 2, axis=1)) / dt**2
     e = 1e-4 * np.random.default_rng(0).standard_normal(8)
 
@@ -189,10 +206,10 @@ def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(s
 
 
 def test_each_stage_lowers_the_loss(snapshots, tmp_path):
-    _, fitted = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
-    assert fitted.epochs == 60 + 3
-    assert fitted.training[59] < 0.5 * fitted.training[0]  # it starts as PCA
-    assert fitted.training[-1] < fitted.training[int(np.argmin(fitted.validation[:60]))]  # which the second stage starts from
+    _, fitted, refined = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
+    assert fitted.epochs == 60 and refined.epochs == 1
+    assert fitted.training[-1] < 0.5 * fitted.training[0]  # it starts as PCA
+    assert refined.training[-1] < fitted.training[int(np.argmin(fitted.validation))]  # which the second stage starts from
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -222,7 +239,7 @@ mesh = "body.msh"
 simulation.steps = 20
 sweep = {train = 4, validation = 2, test = 1}
 subspace = {latent = 2, hidden = [8, 8], coordinates = 8}
-training = {epochs = 7, batch = 15, stride = 1, refinements = 0}
+training = {epochs = 7, batch = 15, stride = 1, rounds = 0}
 """
     (tmp_path / "body.toml").write_text(content)
     project = Project.open(tmp_path / "body.toml")

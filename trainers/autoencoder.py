@@ -10,7 +10,8 @@ term alone would let small errors in stiff directions carry spurious elastic for
 the pose.
 
 Adam on mini-batches comes first. A second stage goes on from its plateau by Newton-Krylov steps on all poses (HoD-Net, Algorithm 1, with
-Gauss-Newton products, Kronecker factors as preconditioner and Levenberg and Marquardt's damping).
+Gauss-Newton products, Kronecker factors as preconditioner and Levenberg and Marquardt's damping). It is judged, every few steps, by what
+the subspace is for: simulations of the validation load cases.
 
     hodsim train PROJECT                                                    in one process
     torchrun --nproc-per-node N -m hodsim.trainers.autoencoder PROJECT      Adam in several; `hodsim train` then goes on from there
@@ -39,12 +40,15 @@ from hodsim.subspace import Autoencoder, Subspace, principal_directions
 from hodsim.trainers.loop import Fit, Progress, fit, refine
 from hodsim.trainers.team import ALONE, Team, team
 
+STEPS = 4  # of Newton-Krylov in a round
+
 
 @dataclass(frozen=True)
 class Training:
     """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose; Adam's
-    batch size, number of epochs and highest learning rate; and the number of Newton-Krylov steps on all poses that follow. precision of Adam's
-    part is float64, or mixed: float32 with the network's products in bfloat16."""
+    batch size, number of epochs and highest learning rate; and the rounds of Newton-Krylov steps on all poses that may follow. elastic is
+    False for the mass norm alone, to compare. precision of Adam's part is float64, or mixed: float32 with the network's products in
+    bfloat16."""
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
@@ -53,7 +57,8 @@ class Training:
     batch: int = 256
     epochs: int = 300
     learning_rate: float = 3e-3
-    refinements: int = 20
+    rounds: int = 8
+    elastic: bool = True
     seed: int = 0
     precision: str = "float64"
 
@@ -62,7 +67,7 @@ class Training:
         s, how = project.settings, project.settings.training
         return cls(
             s.subspace.latent, s.subspace.hidden, s.subspace.coordinates, how.stride, how.batch, how.epochs, how.learning_rate,
-            how.refinements, s.seed, how.precision,
+            how.rounds, seed=s.seed, precision=how.precision,
         )  # fmt: skip
 
 
@@ -97,14 +102,16 @@ def train_autoencoder(
     *,
     checkpoint: Path,
     device: torch.device | None = None,
+    judge: Callable[[Subspace], float] | None = None,
     team: Team = ALONE,
     progress: Progress | None = None,
     refining: Progress | None = None,
     preparation: Callable[[int, int], None] | None = None,
-) -> tuple[Subspace, Fit]:
-    """The subspace of an autoencoder trained on the `train` split and chosen by the `validation` split.
+) -> tuple[Subspace, Fit, Fit]:
+    """The subspace of an autoencoder trained on the `train` split and chosen by the `validation` split, and how the two stages went.
 
-    device defaults to CUDA where there is one. progress is called after each epoch, refining after each step of the second stage,
+    device defaults to CUDA where there is one. judge gives the error of a subspace by which the second stage chooses, such as
+    `rollout_error`; without it, that is the loss. progress is called after each epoch, refining after each round of the second stage,
     preparation while the metric is assembled. The second stage has a checkpoint of its own beside the first's; a team of several
     leaves it to one process that comes later. Poses are read from their files a case at a time.
     """
@@ -121,7 +128,10 @@ def train_autoencoder(
         if preparation:
             preparation(count, total)
 
-    data = {name: prepare(full, basis, part, snapshots.dt, device=device, team=team, tick=tick) for name, part in poses.items()}
+    data = {
+        name: prepare(full, basis, part, snapshots.dt, elastic=training.elastic, device=device, team=team, tick=tick)
+        for name, part in poses.items()
+    }
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
@@ -149,10 +159,15 @@ def train_autoencoder(
         progress=progress,
     )
     model, data = model.double(), {name: part.to(torch.float64) for name, part in data.items()}
-    if training.refinements and team.size == 1 and not fitted.interrupted:
+
+    def fold() -> Subspace:
+        return model.fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}")
+
+    refined = Fit()
+    if training.rounds and team.size == 1 and not fitted.interrupted:
         second = checkpoint.with_name(f"refined-{checkpoint.name}")
-        fitted = fitted.then(_refine(model, data["train"], training, validate, second, known, refining))
-    return model.fold(basis, mass=full.mass, name=f"HoD-Net {training.dim}"), fitted
+        refined = _refine(model, data["train"], training, (lambda: judge(fold())) if judge else validate, second, known, refining)
+    return fold(), fitted, refined
 
 
 def _refine(
@@ -167,14 +182,14 @@ def _refine(
     """The second stage: Gauss-Newton on the residuals of all poses."""
     optimizer = NewtonKrylov(
         model, curvature=GaussNewton(), preconditioner=KroneckerFactored(every=3), memory=0.0,
-        damping=1e-4, adaptation=0.4, iterations=100,
+        damping=1e-4, adaptation=0.4, iterations=50,
     )  # fmt: skip
 
     def closure():
         return data.residuals(model, slice(None)), lambda residuals: residuals.square().sum(1).mean()
 
     return refine(
-        model, closure, validate=validate, optimizer=optimizer, steps=training.refinements,
+        model, closure, validate=validate, optimizer=optimizer, rounds=training.rounds, steps=STEPS,
         checkpoint=checkpoint, identity=known, progress=progress,
     )  # fmt: skip
 
@@ -196,7 +211,8 @@ class Every:
 
 
 def prepare(
-    full: FullModel, basis: np.ndarray, poses: np.ndarray | Every, dt: float, *, device: torch.device, tick: Callable[[], None], team: Team = ALONE
+    full: FullModel, basis: np.ndarray, poses: np.ndarray | Every, dt: float, *,
+    elastic: bool, device: torch.device, tick: Callable[[], None], team: Team = ALONE,
 ) -> Data:
     """Coordinates and roots of the error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric. Each process
     of a team computes its share."""
@@ -206,7 +222,8 @@ def prepare(
         if i % team.size == team.rank:
             u = pose.astype(np.float64)
             coordinates[i] = u @ weighted
-            metric[i] = basis.T @ (full.stiffness(u) @ basis)
+            if elastic:
+                metric[i] = basis.T @ (full.stiffness(u) @ basis)
             metric[i].flat[:: p + 1] += 1 / dt**2
             tick()
     z, A = (team.sum(torch.from_numpy(part).to(device)) for part in (coordinates, metric))
@@ -237,7 +254,7 @@ def main() -> None:
     project = Project.open(options.project, options.set)
     snapshots, training = project.snapshots(), Training.of(project)
     with team() as (mates, device), project.at_work() if mates.rank == 0 else nullcontext():
-        _, fitted = train_autoencoder(project.full, snapshots, training, checkpoint=checkpoint_file(project), device=device, team=mates)
+        _, fitted, _ = train_autoencoder(project.full, snapshots, training, checkpoint=checkpoint_file(project), device=device, team=mates)
         if mates.rank == 0:
             print(f"validation loss {fitted.best:.6e} after {fitted.epochs} epochs in {mates.size} processes, {fitted.seconds:.1f} s")
             print(f"Next: hodsim train {options.project}")

@@ -24,6 +24,7 @@ from hodsim.storage import write_atomically
 from hodsim.trainers.team import ALONE, Team
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
+PATIENCE = 2  # rounds of a refinement that may pass without lowering the validation loss
 
 Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, validation loss
 
@@ -45,10 +46,10 @@ class Fit:
     def best(self) -> float:
         return min(self.validation, default=float("inf"))
 
-    def then(self, later: Fit) -> Fit:
-        """Both, one after the other."""
-        both = self.training + later.training, self.validation + later.validation
-        return Fit(*both, self.seconds + later.seconds, self.interrupted or later.interrupted)
+    @property
+    def since_best(self) -> int:
+        """Epochs since the best one."""
+        return self.epochs - 1 - self.validation.index(self.best) if self.validation else 0
 
 
 def fit(
@@ -98,23 +99,25 @@ def refine(
     *,
     validate: Callable[[], float],
     optimizer: NewtonKrylov,
+    rounds: int,
     steps: int,
     checkpoint: Path,
     identity: str,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train on in place by steps of Newton-Krylov on the closure of all data, as `NewtonKrylov.step` takes it; see `repeat`.
+    """Train on in place by rounds of Newton-Krylov steps on the closure of all data, as `NewtonKrylov.step` takes it; see `repeat`.
 
-    The model stays as it was given if no step lowers the validation loss."""
+    It ends early when PATIENCE rounds have not lowered the validation loss; the model stays as it was given if none does."""
     with torch.no_grad():
         known = validate()
 
-    def step(_: Fit, __: torch.Generator) -> float:
-        optimizer.step(closure)
+    def advance(_fitted: Fit, _generator: torch.Generator) -> float:
+        for _ in range(steps):
+            optimizer.step(closure)
         assert optimizer.last is not None
         return optimizer.last.after
 
-    return repeat(model, step, validate, optimizer, steps, 0, checkpoint, identity, progress, known)
+    return repeat(model, advance, validate, optimizer, rounds, 0, checkpoint, identity, progress, known, PATIENCE)
 
 
 def repeat(
@@ -128,20 +131,22 @@ def repeat(
     identity: str,
     progress: Progress | None,
     known: float = float("inf"),
+    patience: int | None = None,
     team: Team = ALONE,
 ) -> Fit:
     """Repeat epoch, which trains the model in place and returns its training loss, and leave the weights of the best validation loss.
 
-    validate returns the loss that chooses, known is that of the model as it is given. A checkpoint of the same identity (a description of data
-    and settings) is resumed; one of another identity is started over. Ctrl-C ends the training early with the best so far, `interrupted`
-    being set. Of a team, the first writes. Raises FloatingPointError when the training loss is not finite, ValueError for a corrupt checkpoint."""
+    validate returns the loss that chooses, known is that of the model as it is given. A checkpoint of the same identity (a description of
+    data and settings) is resumed; one of another identity is started over. patience ends it that many epochs after the best. Ctrl-C ends
+    it early with the best so far, `interrupted` being set. Of a team, the first writes. Raises FloatingPointError when the training loss is
+    not finite, ValueError for a corrupt checkpoint."""
     generator = torch.Generator().manual_seed(seed)
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
     team.wait()  # for a checkpoint that is being written
     fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
     saved = started = time.monotonic() - fitted.seconds
     try:
-        while fitted.epochs < epochs:
+        while fitted.epochs < epochs and not (patience and fitted.since_best >= patience):
             training = epoch(fitted, generator)
             with torch.no_grad():
                 validation = validate()

@@ -126,7 +126,7 @@ class Training(Section):
     epochs: PositiveInt = Field(default=300, description="passes over the training poses")
     batch: PositiveInt = Field(default=256, description="poses a step")
     learning_rate: PositiveFloat = Field(default=3e-3, description="the highest; it warms up and decays")
-    refinements: Count = Field(default=20, description="Newton-Krylov steps on all poses, after Adam")
+    rounds: Count = Field(default=8, description="rounds of Newton-Krylov on all poses, after Adam, while validation rollouts gain")
     stride: PositiveInt = Field(default=4, description="every so many-th pose is trained on")
     precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed, for GPUs: float32 and bfloat16")
 
