@@ -53,11 +53,10 @@ def complain(text: str) -> None:
 
 
 def facts(lines: Mapping[str, str]) -> None:
-    """A table of names and what there is to say of them."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    """Names and what there is to say of them, a line each."""
+    width = max(map(len, lines))
     for name, text in lines.items():
-        table.add_row(f"[bold]{escape(name)}[/]", escape(text))
-    console.print(table)
+        say(f"[bold]{escape(name):<{width}}[/]  {escape(text)}")
 
 
 def comparison(summary: Mapping[str, Any]) -> None:

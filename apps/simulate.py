@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from hodsim import dynamics
+from hodsim import dynamics, fem
 from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
@@ -32,6 +33,9 @@ def simulate(
     tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
+    traction: Annotated[
+        tuple[str, float, float, float] | None, typer.Option(help="Force per area on a group of the mesh or a side, x-max for one: NAME X Y Z [Pa].")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *dynamics.SCHEMES)))] = VARIATIONAL,
@@ -52,6 +56,9 @@ def simulate(
     full, reduced = loaded.full, ReducedModel.of(loaded)
     shapes = load_shapes(loaded)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
+    if traction is not None:
+        name, *pressure = traction
+        force = force + surface_load(full, name, pressure)
     interval = time_step(dt, wanted, loaded.notes["dt"])
     run = partial(_run, dt=interval, steps=steps)
     integrator = dynamics.SCHEMES.get(scheme, dynamics.backward_euler)
@@ -68,6 +75,12 @@ def simulate(
         report_trust(reduced, states)
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")
+
+
+def surface_load(full: FullModel, name: str, pressure: Sequence[float]) -> np.ndarray:
+    """A force per area [Pa] on the triangles of a group, or on those whose vertices all lie in it or on a side, as (d,) [N]."""
+    group = full.mesh.groups.get(name)
+    return fem.traction(full, full.mesh.select(name, wanted="traction") if group is None or not len(group.triangles) else group.triangles, pressure)
 
 
 def _run(

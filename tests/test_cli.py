@@ -117,6 +117,18 @@ def test_simulate_writes_for_other_programs(folder):
     assert len(list(folder.glob("series-HoD-Net-3/*.vtu"))) == 3
 
 
+def test_simulate_pulls_at_a_side_by_its_name(folder):
+    pulls = []
+    for pressure in (0, 40):
+        run = hodsim("simulate", "study/model.hod", "--steps", 10, "--body", 0, 0, 0, "--traction", "x-max", 0, 0, pressure,
+                     "--output", "pulled.csv", folder=folder)  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        pulls.append(np.genfromtxt(folder / "pulled.csv", delimiter=",", names=True)["HoDNet_3_z"][-1])
+    assert pulls[0] == 0 and pulls[1] > 1e-4
+    run = hodsim("simulate", "study/model.hod", "--traction", "lid", 0, 0, 1, "--output", "pulled.csv", folder=folder)
+    assert run.returncode == 1 and "traction is 'lid'; expected one of x-min" in run.stderr
+
+
 def test_export_writes_the_decoder(folder):
     run = hodsim("export", "study/model.hod", "decoder.pt2", folder=folder)
     assert run.returncode == 0 and "saved decoder.pt2: q (B, 3) -> displacement (B, 20, 3) in metres, float32" in run.stdout
@@ -232,7 +244,7 @@ def box(folder: Path) -> str:
         (lambda folder: "missing.msh", [], "missing.msh"),
         (box, ["material.youngs_modulus=0"], "--set material.youngs_modulus is 0; expected a number greater than 0"),
         (box, ["pins.on=['left']"], "pins.on: pin is 'left'; expected one of x-min, x-max"),
-        (box, ["regions.top.density=3"], "regions are top; expected none"),
+        (box, ["regions.top.density=3"], "regions: the mesh has no group 'top'; it has none"),
     ],
 )
 def test_a_mistake_ends_with_one_sentence(mesh, changes, sentence, tmp_path):

@@ -78,11 +78,13 @@ def test_without_pytetwild_the_way_out_is_said(tmp_path, monkeypatch):
         fill(written(tmp_path, "obj"))
 
 
-def test_a_ball_is_filled_to_its_volume(tmp_path):
+def test_a_ball_is_filled_to_its_volume(tmp_path, monkeypatch):
     pytest.importorskip("pytetwild")
+    monkeypatch.chdir(tmp_path)
     vertices, triangles = ball()
     file = written(tmp_path, "stl", vertices, triangles)
     mesh = fill(file, edge_length=0.15)
     assert mesh.volumes.sum() == pytest.approx(volume(vertices, triangles), rel=0.03)  # the surface may move by 1e-3 of the diagonal
     assert np.abs(np.linalg.norm(mesh.vertices[np.unique(mesh.surface)], axis=1) - SPHERE).max() < 0.02 * SPHERE
     assert mesh.quality.min() > 0.05 and mesh.components.max() == 0
+    assert list(tmp_path.iterdir()) == [file]  # fTetWild writes beside, where it is let

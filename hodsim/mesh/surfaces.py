@@ -5,6 +5,10 @@ A surface encloses a volume when each of its edges belongs to two triangles that
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +36,10 @@ def fill(path: Path | str, *, edge_length: float | None = None, tolerance: float
         from pytetwild.pytetwild import tetrahedralize
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"filling {path} needs pytetwild ({error}); install it by `{EXTRA}`") from None
-    filled = tetrahedralize(
-        vertices, triangles.astype(np.int32), edge_length_fac=length / diagonal, epsilon=tolerance, quiet=True, vtk_ordering=True
-    )
+    with _elsewhere():
+        filled = tetrahedralize(
+            vertices, triangles.astype(np.int32), edge_length_fac=length / diagonal, epsilon=tolerance, quiet=True, vtk_ordering=True
+        )
     x, tetrahedra = np.asarray(filled[0], float), np.asarray(filled[1], np.int64)
     if not len(tetrahedra):
         raise ValueError(f"{path}: no tetrahedron fits inside at edges of {length:.3g} m and a tolerance of {tolerance:g}; make them smaller")
@@ -91,3 +96,15 @@ def _check_closed(triangles: np.ndarray, count: int) -> None:
         )
     if len(np.unique(forward)) < len(forward):
         raise ValueError("neighbouring triangles are oriented against one another; expected all of them counter-clockwise seen from outside")
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """In a folder that is deleted afterwards: fTetWild leaves the surface it followed in the current one."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(here)

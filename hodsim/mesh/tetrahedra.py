@@ -162,19 +162,39 @@ class TetMesh:
             raise ValueError(f"the mesh has no group {name!r}; {self._listed_groups()}")
         return self.groups[name]
 
-    def select(self, name: str) -> np.ndarray:
+    def select(self, name: str, *, wanted: str = "pin") -> np.ndarray:
         """Mask (V,) of the vertices on a side of the bounding box, x-min, x-max, y-min, .., or of a group; a group's name comes first.
 
-        Raises ValueError saying what there is to choose from."""
+        Raises ValueError, which calls it what it is wanted for, saying what there is to choose from."""
         mask = np.zeros(len(self.vertices), bool)
         if name in self.groups:
             mask[self.groups[name].vertices] = True
             return mask
         if name not in SIDES:
-            raise ValueError(f"pin is {name!r}; expected one of {', '.join(SIDES)}, or a group of the mesh: {self._listed_groups()}")
+            raise ValueError(f"{wanted} is {name!r}; expected one of {', '.join(SIDES)}, or a group of the mesh: {self._listed_groups()}")
         coordinate = self.vertices[:, "xyz".index(name[0])]
         extreme = coordinate.min() if name.endswith("min") else coordinate.max()
         return np.abs(coordinate - extreme) < 1e-6 * np.ptp(self.vertices, axis=0).max()
+
+    def per_element(self, values: Mapping[str, float], *, default: float | None = None) -> np.ndarray:
+        """One number of each element (T,), from those of regions by name; default where no region is. What densities of regions become.
+
+        Raises ValueError for a group without tetrahedra, regions that share an element but no value, elements without one."""
+        found = np.full(len(self.tetrahedra), np.nan)
+        for name, value in values.items():
+            rows = self.group(name).tetrahedra
+            if not len(rows):
+                raise ValueError(f"group {name!r} has no tetrahedra; expected a region, such as one of {self._regions()}")
+            if (clash := rows[~np.isnan(found[rows]) & (found[rows] != value)]).size:
+                raise ValueError(f"group {name!r} shares element {clash[0]} with a region of value {found[clash[0]]:g}; expected one value each")
+            found[rows] = value
+        bare = np.isnan(found)
+        if default is None and bare.any():
+            raise ValueError(f"{int(bare.sum())} elements, the first {int(bare.argmax())}, lie in no region of {', '.join(values)}; give a default")
+        return np.where(bare, 0.0 if default is None else default, found)
+
+    def _regions(self) -> str:
+        return ", ".join(repr(name) for name, group in self.groups.items() if len(group.tetrahedra)) or "none"
 
     def _listed_groups(self) -> str:
         return f"it has {', '.join(map(repr, sorted(self.groups)))}" if self.groups else "it has none"

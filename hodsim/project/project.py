@@ -73,14 +73,26 @@ class Project:
     def full(self) -> FullModel:
         """The full model. Raises ValueError or FileNotFoundError naming what is wrong with mesh or settings."""
         s, mesh = self.settings, self.mesh
-        if s.regions:
-            raise ValueError(f"regions are {', '.join(s.regions)}; expected none: a full model is of one material yet, that of [material]")
         material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
         try:
             pinned = np.any([mesh.select(name) for name in s.pins.on], axis=0)
         except ValueError as error:
             raise ValueError(f"pins.on: {error}") from None
-        return FullModel(mesh, material, density=s.material.density, pinned=pinned, damping=Rayleigh(s.damping.mass, s.damping.stiffness))
+        density, modulus = self._in_regions("density"), self._in_regions("youngs_modulus")
+        return FullModel(
+            mesh, material, density=s.material.density if density is None else density, pinned=pinned,
+            damping=Rayleigh(s.damping.mass, s.damping.stiffness), modulus_factors=None if modulus is None else modulus / s.material.youngs_modulus,
+        )  # fmt: skip
+
+    def _in_regions(self, name: str) -> np.ndarray | None:
+        """A number of the material for each element (T,), if it differs anywhere."""
+        values = {region: value for region, said in self.settings.regions.items() if (value := getattr(said, name)) is not None}
+        if not values:
+            return None
+        try:
+            return self.mesh.per_element(values, default=getattr(self.settings.material, name))
+        except ValueError as error:
+            raise ValueError(f"regions: {error}") from None
 
     @cached_property
     def mesh(self) -> TetMesh:

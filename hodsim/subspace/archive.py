@@ -1,10 +1,11 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
+    arrays.safetensors    vertices, tetrahedra, groups, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
+                          cubature, error indicator
 
-Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
+Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ import torch
 from torch import nn
 
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
-from hodsim.mesh import TetMesh
+from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
 from hodsim.subspace.subspace import Subspace
 
 FORMAT = "hodsim model 2"
+UNSEALED = "hodsim model 1"  # the format before, which is read as well
 UNITS = {"length": "m", "mass": "kg", "time": "s", "force": "N", "stress": "Pa"}
 SEAL = 64  # bytes: hexadecimal digits
 MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
@@ -65,7 +67,7 @@ class Model:
             "hodsim": version("hodsim"),
             "fingerprint": full.fingerprint,
             "material": _described(full.material),
-            "density": full.density,
+            "density": full.density if isinstance(full.density, float | int) else None,  # or an array
             "damping": asdict(full.damping),
             "lumped": full.lumped,
             "subspace": {"name": subspace.name, "dim": subspace.dim},
@@ -80,6 +82,12 @@ class Model:
             "basis": subspace.basis.astype(np.float32 if single else np.float64),
             "projection": subspace.projection.astype(np.float32 if single else np.float64),
         }
+        if not isinstance(full.density, float | int):
+            arrays["density"] = full.density
+        if full.modulus_factors is not None:
+            arrays["modulus_factors"] = full.modulus_factors
+        for name, group in full.mesh.groups.items():
+            arrays |= {f"group.{part}.{name}": value for part, value in vars(group).items()}
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
         arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
@@ -106,9 +114,9 @@ class Model:
                 arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
         except Exception as error:  # a damaged archive fails in any way
             raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, UNSEALED):
             raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
-        if content[-SEAL:] != _seal(content[:-SEAL]):
+        if header["format"] == FORMAT and content[-SEAL:] != _seal(content[:-SEAL]):
             raise ValueError(f"{path} is corrupt: its content does not agree with its checksum; copy or train it again")
         if full is not None and header["fingerprint"] != full.fingerprint:
             raise ValueError(
@@ -164,13 +172,20 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
     )
 
 
+def _groups(arrays: dict[str, np.ndarray]) -> dict[str, Group]:
+    first = "group.vertices."
+    names = [key.removeprefix(first) for key in arrays if key.startswith(first)]
+    return {name: Group(*(arrays[f"group.{part.name}.{name}"] for part in fields(Group))) for name in names}
+
+
 def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
     material = dict(header["material"])
     return FullModel(
-        TetMesh(arrays["vertices"], arrays["tetrahedra"]),
+        TetMesh(arrays["vertices"], arrays["tetrahedra"], _groups(arrays)),
         MATERIALS[material.pop("kind")](**material),
-        density=header["density"],
+        density=arrays["density"] if header["density"] is None else header["density"],
         pinned=arrays["pinned"] if arrays["pinned"].any() else None,
         damping=Rayleigh(**header["damping"]),
         lumped=header["lumped"],
+        modulus_factors=arrays.get("modulus_factors"),
     )
