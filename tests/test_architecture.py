@@ -213,7 +213,7 @@ def test_every_data_file_is_installed():
 
 
 def test_importing_hodsim_opens_no_screen_and_draws_nothing():
-    script = "import sys, hodsim; print(*sorted({'polyscope', 'matplotlib', 'PIL', 'typer'} & set(sys.modules)))"
+    script = "import sys, hodsim.apps; print(*sorted({'polyscope', 'matplotlib', 'PIL', 'typer'} & set(sys.modules)))"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not imported
 

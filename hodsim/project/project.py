@@ -78,23 +78,19 @@ class Project:
             pinned = np.any([mesh.select(name) for name in s.pins.on], axis=0)
         except ValueError as error:
             raise ValueError(f"pins.on: {error}") from None
-        damping = Rayleigh(s.damping.mass, s.damping.stiffness)
-        if not s.regions:
-            return FullModel(mesh, material, density=s.material.density, pinned=pinned, damping=damping)
-        moduli, densities = (self._of_regions(name) for name in ("youngs_modulus", "density"))
-        factors = moduli / material.youngs_modulus
-        return FullModel(mesh, material, density=densities, pinned=pinned, damping=damping, modulus_factors=factors)
+        density, modulus = self._in_regions("density"), self._in_regions("youngs_modulus")
+        return FullModel(
+            mesh, material, density=s.material.density if density is None else density, pinned=pinned,
+            damping=Rayleigh(s.damping.mass, s.damping.stiffness), modulus_factors=None if modulus is None else modulus / s.material.youngs_modulus,
+        )  # fmt: skip
 
-    def _of_regions(self, constant: str) -> np.ndarray:
-        """A constant of each element (T,), [material]'s where no region is."""
-        s = self.settings
-        for name, region in s.regions.items():
-            for key in ("kind", "poisson_ratio"):
-                if (value := getattr(region, key)) != (common := getattr(s.material, key)):
-                    raise ValueError(f"regions.{name}.{key} is {value!r}; expected {common!r}, that of [material]: a body is of one kind of material")
-        values = {name: float(getattr(region, constant)) for name, region in s.regions.items()}
+    def _in_regions(self, name: str) -> np.ndarray | None:
+        """A number of the material for each element (T,), if it differs anywhere."""
+        values = {region: value for region, said in self.settings.regions.items() if (value := getattr(said, name)) is not None}
+        if not values:
+            return None
         try:
-            return self.mesh.per_element(values, default=float(getattr(s.material, constant)))
+            return self.mesh.per_element(values, default=getattr(self.settings.material, name))
         except ValueError as error:
             raise ValueError(f"regions: {error}") from None
 

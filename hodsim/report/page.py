@@ -78,7 +78,9 @@ def write_report(
     """
     directory = Path(directory)
     files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4", "curves/curves.json")))
-    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings) | {"provenance": dict(provenance or {})}
+    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings)
+    if provenance is not None:
+        content["provenance"] = dict(provenance)
     write_atomically(files.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     write_curves(curves(evaluation, samplings), files.curves.parent)
     still = scene(evaluation)
