@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
+from rich.markup import escape
 from threadpoolctl import threadpool_limits
 
 from hodsim.apps.beam import beam
 from hodsim.apps.bench import bench
-from hodsim.apps.console import complain
+from hodsim.apps.console import complain, say
+from hodsim.apps.export import export
 from hodsim.apps.init import init
+from hodsim.apps.mesh import mesh
 from hodsim.apps.report import report
 from hodsim.apps.simulate import simulate
 from hodsim.apps.snapshots import snapshots
 from hodsim.apps.train import train
 from hodsim.apps.view import view
+from hodsim.mesh import MeshNotice
 from hodsim.solve import ConvergenceError
 
 app = typer.Typer(
@@ -26,23 +31,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (beam, init, snapshots, train, simulate, view, report, bench):
+for command in (beam, init, snapshots, train, simulate, view, report, export, bench):
     app.command()(command)
+app.add_typer(mesh)
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one sentence and exit status 1, Ctrl-C with 130."""
     # matrices and networks here are small: several threads would only wait for one another, twice as slow alone, 40x on a busy machine
     threadpool_limits(1)
+    warnings.showwarning = _notice
     try:
         app()
     except SystemExit as ending:
         if ending.code == 130:  # which is what typer makes of a KeyboardInterrupt
             complain("stopped. What was finished is kept; the same command continues from there.")
         raise
-    except (ValueError, OSError, ConvergenceError, FloatingPointError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, ConvergenceError, FloatingPointError) as error:
         complain(_sentence(error))
         sys.exit(1)
+
+
+def _notice(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """What a mesh file made us leave out, in one line; other warnings are for programmers and go where they do in Python."""
+    if issubclass(category, MeshNotice):
+        say(f"[yellow]notice[/] {escape(str(message))}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, str(where[0]), int(str(where[1]))))
 
 
 def _sentence(error: Exception) -> str:

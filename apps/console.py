@@ -52,6 +52,13 @@ def complain(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"[bold red]hodsim:[/] {escape(text)}", soft_wrap=True)
 
 
+def facts(lines: Mapping[str, str]) -> None:
+    """Names and what there is to say of them, a line each."""
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        say(f"[bold]{escape(name):<{width}}[/]  {escape(text)}")
+
+
 def comparison(summary: Mapping[str, Any]) -> None:
     """The table of a report: one row a model."""
     table = Table(box=None, header_style="bold", pad_edge=False)

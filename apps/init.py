@@ -30,6 +30,8 @@ def init(
     body = TetMesh.load(mesh)
     low, high = body.bounding_box
     say(f"{mesh}: {len(body.vertices)} vertices, {len(body.tetrahedra)} tetrahedra, " + " x ".join(f"{s:.4g}" for s in high - low) + " m")
+    if body.groups:
+        say(f"groups: {', '.join(sorted(body.groups))}")
     try:
         path = Path(os.path.relpath(mesh.resolve(), file.resolve().parent)).as_posix()
     except ValueError:  # on another drive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from hodsim import dynamics
+from hodsim import dynamics, fem
 from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
-from hodsim.mesh import TetMesh
+from hodsim.mesh import MOTIONS, TetMesh, save_motion
 from hodsim.reduced import CompiledStep, ReducedModel, simulate_with_fallback
 from hodsim.report import Body, Scene, animation, picture
 from hodsim.storage import write_atomically
@@ -22,15 +23,19 @@ from hodsim.subspace import Model
 
 VARIATIONAL = "variational"  # a network's best form of backward Euler, which is what the full model then takes
 FRAMES_PER_SECOND = 50
-OUTPUTS = (".mp4", ".gif", ".png", ".csv")
+OUTPUTS = (".mp4", ".gif", ".png", ".csv", *MOTIONS)
 
 
 def simulate(
     model: ModelPath,
-    output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png) or path of the tip (.csv).")],
+    output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png), path of the tip (.csv); for ParaView (.pvd), "
+                                          "a file a frame (.ply, .obj, .glb), USD (.usd).")],
     tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
+    traction: Annotated[
+        tuple[str, float, float, float] | None, typer.Option(help="Force per area on a group of the mesh or a side, x-max for one: NAME X Y Z [Pa].")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *dynamics.SCHEMES)))] = VARIATIONAL,
@@ -51,6 +56,9 @@ def simulate(
     full, reduced = loaded.full, ReducedModel.of(loaded)
     shapes = load_shapes(loaded)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
+    if traction is not None:
+        name, *pressure = traction
+        force = force + surface_load(full, name, pressure)
     interval = time_step(dt, wanted, loaded.notes["dt"])
     run = partial(_run, dt=interval, steps=steps)
     integrator = dynamics.SCHEMES.get(scheme, dynamics.backward_euler)
@@ -67,6 +75,12 @@ def simulate(
         report_trust(reduced, states)
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")
+
+
+def surface_load(full: FullModel, name: str, pressure: Sequence[float]) -> np.ndarray:
+    """A force per area [Pa] on the triangles of a group, or on those whose vertices all lie in it or on a side, as (d,) [N]."""
+    group = full.mesh.groups.get(name)
+    return fem.traction(full, full.mesh.select(name, wanted="traction") if group is None or not len(group.triangles) else group.triangles, pressure)
 
 
 def _run(
@@ -109,7 +123,7 @@ def report_trust(model: ReducedModel, states: list[dynamics.State]) -> None:
 
 
 def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) -> Path:
-    """Write displacement fields (steps, V, 3) as a film, a picture or the path of the vertex that moved farthest."""
+    """Write displacement fields (steps, V, 3) as a film, a picture, the path of the vertex that moved farthest or a motion for others."""
     times = dt * np.arange(1, 1 + len(next(iter(fields.values()))))
     if output.suffix == ".csv":
         tip = int(np.argmax(np.linalg.norm(next(iter(fields.values())), axis=2).max(axis=0)))
@@ -117,6 +131,11 @@ def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) 
         rows = np.column_stack([times, *(field[:, tip] for field in fields.values())])
         lines = [f"time,{','.join(names)}"] + [",".join(f"{value:.9g}" for value in row) for row in rows]
         return write_atomically(output, "\n".join(lines) + "\n")
+    if output.suffix in MOTIONS:
+        with progress_bar("Writing (frames)") as update:
+            named = {output if len(fields) == 1 else output.with_stem(f"{output.stem}-{label.replace(' ', '-')}"): field
+                     for label, field in fields.items()}  # fmt: skip
+            return [save_motion(file, mesh, field, times, progress=update) for file, field in named.items()][-1]
     stride = max(1, round(1 / (FRAMES_PER_SECOND * dt)))
     colours = dict(zip(fields, ("#5f6b7a", "#0072b2") if len(fields) > 1 else ("#0072b2",), strict=True))
     bodies = [Body(label, field[stride - 1 :: stride], colours[label]) for label, field in fields.items()]

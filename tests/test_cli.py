@@ -74,7 +74,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_the_chain_leaves_everything_in_the_study(folder):
     made = {path.name for path in (folder / "study").iterdir()}
-    assert made >= {"project.toml", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4"}
+    assert made >= {"project.toml", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4", "curves"}
     assert len(list((folder / "study" / "snapshots").glob("*.h5"))) == 10
 
 
@@ -111,6 +111,71 @@ def test_simulate_saves_a_motion(folder, suffix):
     assert (folder / f"motion.{suffix}").stat().st_size > 0
 
 
+def test_simulate_writes_for_other_programs(folder):
+    run = hodsim("simulate", "study/model.hod", "--steps", 3, "--compare", "--output", "series.pvd", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert {file.name for file in folder.glob("series*.pvd")} == {"series-full-model.pvd", "series-HoD-Net-3.pvd"}
+    assert len(list(folder.glob("series-HoD-Net-3/*.vtu"))) == 3
+
+
+def test_simulate_pulls_at_a_side_by_its_name(folder):
+    pulls = []
+    for pressure in (0, 40):
+        run = hodsim("simulate", "study/model.hod", "--steps", 10, "--body", 0, 0, 0, "--traction", "x-max", 0, 0, pressure,
+                     "--output", "pulled.csv", folder=folder)  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        pulls.append(np.genfromtxt(folder / "pulled.csv", delimiter=",", names=True)["HoDNet_3_z"][-1])
+    assert pulls[0] == 0 and pulls[1] > 1e-4
+    run = hodsim("simulate", "study/model.hod", "--traction", "lid", 0, 0, 1, "--output", "pulled.csv", folder=folder)
+    assert run.returncode == 1 and "traction is 'lid'; expected one of x-min" in run.stderr
+
+
+def test_export_writes_the_decoder(folder):
+    run = hodsim("export", "study/model.hod", "decoder.pt2", folder=folder)
+    assert run.returncode == 0 and "saved decoder.pt2: q (B, 3) -> displacement (B, 20, 3) in metres, float32" in run.stdout
+    assert (folder / "decoder.pt2").stat().st_size > 0
+
+
+def test_a_mesh_is_made_and_described(tmp_path):
+    assert hodsim("mesh", "beam", "--size", 1, 0.1, 0.2, "--divisions", 4, 1, 2, "beam.vtu", folder=tmp_path).returncode == 0
+    run = hodsim("mesh", "info", "beam.vtu", "--density", 500, folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    told = dict(re.findall(r"^(\S[^:]*?) {2,}(.*?)\s*$", run.stdout, re.MULTILINE))
+    assert told["vertices"] == "30, 90 coordinates" and told["tetrahedra"].startswith("40, ")
+    assert told["volume"] == "0.02 m^3" and told["mass"] == "10 kg at 500 kg/m^3"
+    assert told["bounding box"].startswith("1 x 0.1 x 0.2 m, from (0, 0, 0)") and told["connected parts"] == "1"
+    assert (tmp_path / "beam.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_group_is_pinned_by_its_name(tmp_path):
+    beam = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    side = beam.surface[(beam.vertices[beam.surface][:, :, 0] == 0.4).all(axis=1)]
+    tags = [np.full(len(side), 7), np.full(len(beam.tetrahedra), 1)]
+    cells, names = [("triangle", side), ("tetra", beam.tetrahedra)], {"clamp": np.array([7, 2])}
+    content = meshio.Mesh(beam.vertices, cells, field_data=names, cell_data={"gmsh:physical": tags, "gmsh:geometrical": tags})
+    content.write(tmp_path / "body.msh", file_format="gmsh22")
+    (tmp_path / "body.toml").write_text(PROJECT + 'pins.on = ["clamp"]')
+    assert "groups: clamp" in hodsim("init", "body.msh", "--output", "new.toml", folder=tmp_path).stdout
+    pinned = Project.open(tmp_path / "body.toml").full.pinned
+    np.testing.assert_array_equal(np.flatnonzero(pinned), np.flatnonzero(beam.vertices[:, 0] == 0.4))
+    run = hodsim("snapshots", "body.toml", "--set", "pins.on=['wall']", folder=tmp_path)
+    assert run.returncode == 1 and "pins.on: pin is 'wall'" in run.stderr and "'clamp'" in run.stderr
+
+
+def test_tidy_says_what_it_mended_and_quadratic_meshes_are_noticed(tmp_path):
+    points = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [5, 5, 5.0]]
+    meshio.write(tmp_path / "loose.vtu", meshio.Mesh(points, [("tetra", [[0, 2, 1, 3]])]))
+    run = hodsim("mesh", "tidy", "loose.vtu", "mended.msh", "--scale", 0.001, folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "1 unused vertices left out" in run.stdout and "1 inverted tetrahedra turned" in run.stdout
+    assert TetMesh.load(tmp_path / "mended.msh").volumes == pytest.approx([1e-9 / 6])
+    corners = np.array(points[:4])
+    middles = [corners[[a, b]].mean(axis=0) for a, b in ((0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3))]
+    meshio.write(tmp_path / "curved.vtu", meshio.Mesh(np.vstack([corners, middles]), [("tetra10", [np.arange(10)])]))
+    run = hodsim("mesh", "info", "curved.vtu", folder=tmp_path)
+    assert run.returncode == 0 and "notice curved.vtu: 1 quadratic tetrahedra are reduced to linear ones" in run.stdout
+
+
 def test_simulate_estimates_its_error_and_falls_back(folder):
     run = hodsim("simulate", "study/model.hod", "--steps", 10, "--tip", 0, 0, -40, "--output", "far.csv", folder=folder)
     assert run.returncode == 0 and "estimated error up to" in run.stdout and "leaves the training range" in run.stdout
@@ -135,9 +200,11 @@ def test_the_installed_script_runs():
     assert "Start with `hodsim beam`" in run.stdout
 
 
-@pytest.mark.parametrize("command", ["beam", "init", "snapshots", "train", "simulate", "view", "report", "bench"])
+@pytest.mark.parametrize("command", [
+    "mesh info", "mesh beam", "mesh fill", "mesh tidy", "beam", "init", "snapshots", "train", "simulate", "view", "report", "export", "bench",
+])  # fmt: skip
 def test_help_explains_with_an_example(command, tmp_path):
-    run = hodsim(command, "--help", folder=tmp_path)
+    run = hodsim(*command.split(), "--help", folder=tmp_path)
     assert run.returncode == 0
     assert f"Example: hodsim {command}" in run.stdout
 
@@ -177,8 +244,8 @@ def box(folder: Path) -> str:
         (text, [], "text.msh"),
         (lambda folder: "missing.msh", [], "missing.msh"),
         (box, ["material.youngs_modulus=0"], "--set material.youngs_modulus is 0; expected a number greater than 0"),
-        (box, ["pins.on=['left']"], "pins.on names 'left'; expected one of x-min, x-max"),
-        (box, ["regions.top.density=3"], "regions are top; expected none"),
+        (box, ["pins.on=['left']"], "pins.on: pin is 'left'; expected one of x-min, x-max"),
+        (box, ["regions.top.density=3"], "regions: the mesh has no group 'top'; it has none"),
     ],
 )
 def test_a_mistake_ends_with_one_sentence(mesh, changes, sentence, tmp_path):

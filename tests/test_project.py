@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import meshio
 import numpy as np
 import pytest
 from pydantic import BaseModel
@@ -208,6 +209,22 @@ def test_a_mesh_that_comes_with_hodsim_has_a_name_that_holds_anywhere(tmp_path):
         pass
     assert Project.open(project.output).settings.mesh == "hodsim:beam.msh"
     assert project.full.n_dofs == 1542
+
+
+def test_regions_of_the_mesh_have_a_modulus_and_a_density_of_their_own(tmp_path):
+    beam = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    tags = np.where(beam.vertices[beam.tetrahedra].mean(axis=1)[:, 0] > 0.2, 2, 1)
+    content = meshio.Mesh(beam.vertices, [("tetra", beam.tetrahedra)], field_data={"soft": np.array([2, 3])})
+    content.cell_data = {"gmsh:physical": [tags], "gmsh:geometrical": [tags]}
+    content.write(tmp_path / "body.msh", file_format="gmsh22")
+    (tmp_path / "body.toml").write_text(SMALL + "regions.soft = {youngs_modulus = 2e4}\n")
+    full = Project.open(tmp_path / "body.toml", ["regions.soft.density=500"]).full
+    assert full.modulus_factors is not None
+    np.testing.assert_allclose(full.modulus_factors, np.where(tags == 2, 0.2, 1.0))
+    np.testing.assert_allclose(full.density, np.where(tags == 2, 500.0, 1000.0))
+    assert full.vertex_mass.sum() == pytest.approx(0.75 * 0.4 * 0.01 * 1000)
+    made = Project.open(tmp_path / "body.toml").generate(workers=1)
+    assert made.fingerprint != full.fingerprint and np.isfinite(np.asarray(made.displacements)).all()
 
 
 def test_paths_are_relative_to_the_file(project, tmp_path, monkeypatch):

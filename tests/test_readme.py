@@ -88,7 +88,8 @@ def test_the_commands_are_those_of_the_program():
     from hodsim.apps.cli import app
 
     told = re.findall(r"^\| `hodsim (\w+)`", section("The command"), re.MULTILINE)
-    assert told == [command.name or command.callback.__name__ for command in app.registered_commands]
+    groups = [group.typer_instance.info.name for group in app.registered_groups]
+    assert told == groups + [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
 def test_the_version_of_torch_is_the_one_that_the_set_up_installs():

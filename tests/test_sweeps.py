@@ -136,6 +136,32 @@ def test_killed_workers_and_a_killed_parent_lose_no_finished_case(start, tmp_pat
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 128 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True) if os.name == "posix" else None
+    if mounted is None or mounted.returncode != 0:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_sweep_stops_it_in_one_sentence(start, small_disk, tmp_path):
+    run = start("disk/cut", 40, 2)
+    _, errors = run.communicate(timeout=100)
+    assert run.returncode != 0
+    assert "could not be saved: No space left on device; what was there before is unchanged" in errors.splitlines()[-1]
+    kept = finished(small_disk / "cut")
+    assert 1 <= kept < 40 and not list((small_disk / "cut").glob(".*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    run = start("disk/cut", 40, 2)
+    output, errors = run.communicate(timeout=100)
+    assert run.returncode == 0, errors
+    assert output.split()[0] == str(kept) and output.split()[-1] == expected(tmp_path, 40)
+
+
+@pytest.fixture
 def dask(tmp_path):
     """Start a part of a cluster, `scheduler` or `worker`, as its documentation says."""
     pytest.importorskip("distributed")

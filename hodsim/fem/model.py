@@ -42,12 +42,14 @@ class Rayleigh:
 
 
 class FullModel:
-    """An elastic body of one material whose pinned vertices do not move.
+    """An elastic body of one kind of material whose pinned vertices do not move.
 
-    density [kg/m^3]; pinned: mask (V,) or indices of vertices, or None for a free body; lumped: a diagonal mass matrix in place of the
+    density [kg/m^3], a number or one of each element (T,); modulus_factors (T,): Young's modulus of each element over
+    that of the material (Poisson's ratio is the same everywhere), or None for a uniform body; `mesh.per_element` makes both from the mesh's
+    groups. pinned: mask (V,) or indices of vertices, or None for a free body; lumped: a diagonal mass matrix in place of the
     consistent one. Displacements, velocities and forces are flat (d,): x, y, z of each free vertex in the order of the mesh.
 
-    Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones among the 3 V coordinates; n_dofs;
+    Attributes: mesh, material, density, modulus_factors, damping, lumped; pinned, a mask (V,); free, the d free ones of the 3 V coordinates; n_dofs;
     vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding;
     pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); solver, for matrices on pattern.
 
@@ -59,14 +61,19 @@ class FullModel:
         mesh: TetMesh,
         material: Material,
         *,
-        density: float,
+        density: float | np.ndarray,
         pinned: np.ndarray | None,
         damping: Rayleigh = Rayleigh(),
         lumped: bool = False,
+        modulus_factors: np.ndarray | None = None,
     ):
         self.mesh, self.material, self.damping, self.lumped = mesh, material, damping, lumped
-        self.density = checks.positive("density", density)
+        count = len(mesh.tetrahedra)
+        self.density = _positive_each("density", density, count) if isinstance(density, np.ndarray) else checks.positive("density", density)
+        self.modulus_factors = None if modulus_factors is None else _positive_each("modulus_factors", modulus_factors, count)
         self.pinned = _pin_mask(pinned, len(mesh.vertices))
+        if pinned is not None:
+            _check_every_part_is_held(mesh, self.pinned)
         self._free_vertices = np.flatnonzero(~self.pinned)
         self.free = (3 * self._free_vertices[:, None] + np.arange(3)).ravel()
         self.n_dofs = len(self.free)
@@ -78,13 +85,15 @@ class FullModel:
         """Elements in a numbering with the free vertices first: u is then the head of a displacement field, f the head of a force field."""
         order = np.concatenate([self._free_vertices, np.flatnonzero(self.pinned)])
         number = np.argsort(order)
-        self.elements = Elements(self.mesh.vertices[order], number[self.mesh.tetrahedra], len(self._free_vertices))
+        tetrahedra = number[self.mesh.tetrahedra]
+        # the energy density of every material is proportional to Young's modulus: a factor on it is one on the volume
+        self.elements = Elements(self.mesh.vertices[order], tetrahedra, len(self._free_vertices), weights=self.modulus_factors)
         self._field, self._force = np.zeros(self.mesh.vertices.shape), np.empty(self.mesh.vertices.shape)
         self._u, self._f = self._field.reshape(-1)[: self.n_dofs], self._force.reshape(-1)[: self.n_dofs]
         self.pattern = self.elements.pattern
 
     def _build_matrices(self) -> None:
-        scalar = self.density * scalar_mass(self.mesh.tetrahedra, self.mesh.volumes, len(self.mesh.vertices), lumped=self.lumped)
+        scalar = scalar_mass(self.mesh.tetrahedra, self.density * self.mesh.volumes, len(self.mesh.vertices), lumped=self.lumped)
         self.vertex_mass = np.asarray(scalar.sum(axis=1)).ravel()
         self.mass = kron(scalar[self._free_vertices][:, self._free_vertices], np.eye(3), "csr")
         self.mass.eliminate_zeros()
@@ -132,8 +141,8 @@ class FullModel:
         return np.stack([*np.tile(np.eye(3), len(x)), *rotations], axis=1)
 
     def __reduce__(self):  # solvers and buffers do not travel to another process: they are made again there
-        arguments = (self.mesh, self.material, self.density, self.pinned if self.pinned.any() else None, self.damping, self.lumped)
-        return _rebuild, arguments
+        pinned = self.pinned if self.pinned.any() else None
+        return _rebuild, (self.mesh, self.material, self.density, pinned, self.damping, self.lumped, self.modulus_factors)
 
     # Elasticity
 
@@ -219,8 +228,11 @@ class FullModel:
     @property
     def fingerprint(self) -> str:
         """What tells this model from any other: 16 hexadecimal digits of its mesh, material, density, mass, damping and pins."""
-        parts = (self.mesh.fingerprint, self.material, self.density, self.lumped, self.damping, np.flatnonzero(self.pinned).tolist())
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        density = self.density if isinstance(self.density, float | int) else self.density.tolist()
+        parts = [self.mesh.fingerprint, self.material, density, self.lumped, self.damping, np.flatnonzero(self.pinned).tolist()]
+        if self.modulus_factors is not None:
+            parts.append(self.modulus_factors.tolist())
+        return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()[:16]
 
     def _check(self, name: str, x: np.ndarray) -> np.ndarray:
         return checks.finite(name, checks.shape(name, np.asarray(x, float), (self.n_dofs,)))
@@ -261,6 +273,17 @@ def _pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
     return mask
 
 
+def _check_every_part_is_held(mesh: TetMesh, pinned: np.ndarray) -> None:
+    adrift = np.setdiff1d(mesh.components, mesh.components[pinned])
+    if len(adrift):
+        vertex = int(np.argmax(mesh.components == adrift[0]))
+        place = ", ".join(f"{value:.4g}" for value in mesh.vertices[vertex])
+        raise ValueError(
+            f"{len(adrift)} of {mesh.components.max() + 1} connected parts of the mesh are pinned nowhere, the first around vertex {vertex}, "
+            f"at ({place}) m: they have no equilibrium; pin them too, join them or leave them out"
+        )
+
+
 def _data_on(pattern: csr_matrix, matrix: csr_matrix) -> np.ndarray:
     """Values of a matrix whose entries all lie on the pattern, as data on the pattern."""
     columns = pattern.shape[1]
@@ -271,5 +294,14 @@ def _data_on(pattern: csr_matrix, matrix: csr_matrix) -> np.ndarray:
     return data
 
 
-def _rebuild(mesh, material, density, pinned, damping, lumped) -> FullModel:
-    return FullModel(mesh, material, density=density, pinned=pinned, damping=damping, lumped=lumped)
+def _positive_each(name: str, values: np.ndarray, count: int) -> np.ndarray:
+    values = checks.finite(name, checks.shape(name, np.array(values, float), (count,)))
+    if (values <= 0).any():
+        first = int(np.argmax(values <= 0))
+        raise ValueError(f"{name} of element {first} is {values[first]}; expected a number greater than 0")
+    values.flags.writeable = False
+    return values
+
+
+def _rebuild(mesh, material, density, pinned, damping, lumped, modulus_factors) -> FullModel:
+    return FullModel(mesh, material, density=density, pinned=pinned, damping=damping, lumped=lumped, modulus_factors=modulus_factors)

@@ -33,7 +33,6 @@ from hodsim.subspace.archive import MATERIALS
 
 FILE = "project.toml"
 SHIPPED = "hodsim:"  # begins the name of a mesh that comes with hodsim
-SIDES = ("x-min", "x-max", "y-min", "y-max", "z-min", "z-max")
 FREE = {"mesh", "output", "subspace", "training", "cubature", "report"}  # what may change without other snapshots
 
 
@@ -74,11 +73,26 @@ class Project:
     def full(self) -> FullModel:
         """The full model. Raises ValueError or FileNotFoundError naming what is wrong with mesh or settings."""
         s, mesh = self.settings, self.mesh
-        if s.regions:
-            raise ValueError(f"regions are {', '.join(s.regions)}; expected none, since {s.mesh} carries no regions")
         material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
-        pinned = np.any([side(mesh, name) for name in s.pins.on], axis=0)
-        return FullModel(mesh, material, density=s.material.density, pinned=pinned, damping=Rayleigh(s.damping.mass, s.damping.stiffness))
+        try:
+            pinned = np.any([mesh.select(name) for name in s.pins.on], axis=0)
+        except ValueError as error:
+            raise ValueError(f"pins.on: {error}") from None
+        density, modulus = self._in_regions("density"), self._in_regions("youngs_modulus")
+        return FullModel(
+            mesh, material, density=s.material.density if density is None else density, pinned=pinned,
+            damping=Rayleigh(s.damping.mass, s.damping.stiffness), modulus_factors=None if modulus is None else modulus / s.material.youngs_modulus,
+        )  # fmt: skip
+
+    def _in_regions(self, name: str) -> np.ndarray | None:
+        """A number of the material for each element (T,), if it differs anywhere."""
+        values = {region: value for region, said in self.settings.regions.items() if (value := getattr(said, name)) is not None}
+        if not values:
+            return None
+        try:
+            return self.mesh.per_element(values, default=getattr(self.settings.material, name))
+        except ValueError as error:
+            raise ValueError(f"regions: {error}") from None
 
     @cached_property
     def mesh(self) -> TetMesh:
@@ -168,15 +182,6 @@ class Project:
     def changed(self, **values: Any) -> Project:
         """The same with other values of whole sections or settings."""
         return replace(self, settings=self.settings.model_copy(update=values))
-
-
-def side(mesh: TetMesh, name: str) -> np.ndarray:
-    """Mask (V,) of the vertices on one side of the mesh's bounding box, e.g. x-min."""
-    if name not in SIDES:
-        raise ValueError(f"pins.on names {name!r}; expected one of {', '.join(SIDES)}")
-    coordinate = mesh.vertices[:, "xyz".index(name[0])]
-    extreme = coordinate.min() if name.endswith("min") else coordinate.max()
-    return np.abs(coordinate - extreme) < 1e-6 * np.ptp(mesh.vertices, axis=0).max()
 
 
 def _physics(settings: Settings) -> dict[str, Any]:

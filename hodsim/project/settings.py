@@ -27,10 +27,17 @@ class Material(Section):
     density: PositiveFloat = Field(default=1e3, description="[kg/m^3]")
 
 
+class Region(Section):
+    """What differs in a region of the mesh; the rest is that of [material]."""
+
+    youngs_modulus: PositiveFloat | None = Field(default=None, description="[Pa]")
+    density: PositiveFloat | None = Field(default=None, description="[kg/m^3]")
+
+
 class Pins(Section):
     """What is held."""
 
-    on: tuple[str, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box: x-min, x-max, y-min, ...")
+    on: tuple[str, ...] = Field(default=("x-min",), min_length=1, description="sides of the bounding box (x-min, x-max, ...) or groups of the mesh")
 
 
 class Damping(Section):
@@ -151,7 +158,9 @@ class Settings(Section):
     output: str = Field(default="out", min_length=1, description="folder for everything that is made, relative to this file")
     seed: Count = Field(default=0, description="of the sweep, the initial weights and the order of training")
     material: Material = Material()
-    regions: dict[str, Material] = Field(default={}, description="materials of regions of the mesh by name, [regions.NAME], in place of [material]")
+    regions: dict[str, Region] = Field(
+        default={}, description="youngs_modulus and density of regions of the mesh by name, [regions.NAME], in place of [material]'s"
+    )
     pins: Pins = Pins()
     damping: Damping = Damping()
     simulation: Simulation = Simulation()

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hodsim.project.settings import Settings
+from hodsim.project.settings import Region, Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -111,7 +111,7 @@ def _names(place: Sequence[Any]) -> list[str]:
     model: Any = Settings
     for part in place:
         if part == "regions":
-            return list(type(Settings.model_fields["material"].default).model_fields)
+            return list(Region.model_fields)
         default = getattr(model.model_fields.get(part), "default", None)
         if not isinstance(default, BaseModel):
             return ["name, split and terms" if len(place) < 3 else "shape, signal and those of the signal"]
@@ -140,9 +140,9 @@ def _lines(settings: Settings) -> Iterator[str]:
         yield from _body(section)
         if name == "material":
             yield from ("", f"# {fields['regions'].description}")
-            for region, material in settings.regions.items():
+            for region, differing in settings.regions.items():
                 yield f"[regions.{json.dumps(region)}]"
-                yield from _body(material)
+                yield from _body(differing)
         if name == "sweep":
             yield from ("", f"# {fields['cases'].description}")
             for case in settings.cases:
@@ -153,7 +153,8 @@ def _lines(settings: Settings) -> Iterator[str]:
 
 def _body(section: BaseModel) -> Iterator[str]:
     for name, field in type(section).model_fields.items():
-        yield _line(name, getattr(section, name), field.description)
+        if (value := getattr(section, name)) is not None:
+            yield _line(name, value, field.description)
 
 
 def _line(name: str, value: Any, meaning: str | None) -> str:

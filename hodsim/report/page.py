@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hodsim.reduced import Sampling
 from hodsim.reduced.indicator import LIMITS
 from hodsim.report import figures
+from hodsim.report.curves import curves, write_curves
 from hodsim.report.records import Evaluation, Record, Spread, trust
 from hodsim.report.render import Body, Scene, animation, picture
 from hodsim.storage import write_atomically
@@ -53,6 +54,7 @@ class ReportFiles(NamedTuple):
     json: Path
     picture: Path
     animation: Path
+    curves: Path
 
 
 def write_report(
@@ -67,7 +69,7 @@ def write_report(
     provenance: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> ReportFiles:
-    """Write report.html, report.json, picture.png and animation.mp4 into the directory and return their paths.
+    """Write report.html, report.json, picture.png, animation.mp4 and curves/ into the directory and return their paths.
 
     offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command
     what makes the report again; rough marks figures as not to be quoted; samplings is the curve by which the number of elements of the
@@ -75,9 +77,12 @@ def write_report(
     frames drawn and in all.
     """
     directory = Path(directory)
-    files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4")))
-    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings) | {"provenance": dict(provenance or {})}
+    files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4", "curves/curves.json")))
+    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings)
+    if provenance is not None:
+        content["provenance"] = dict(provenance)
     write_atomically(files.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_curves(curves(evaluation, samplings), files.curves.parent)
     still = scene(evaluation)
     picture(files.picture, still, frame=_telling_frame(still))
     animation(files.animation, still, progress=progress)

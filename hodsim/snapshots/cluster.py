@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -34,15 +35,21 @@ def cluster(address: str, key: str, experiment: Experiment) -> Iterator[Engine]:
         _await_workers(client, address)
         client.register_plugin(Adoption(key, experiment), name=key)
 
+        gone = ConnectionError(f"the Dask scheduler at {address} is gone. What was finished is kept; the same command continues from there")
+
         def check() -> None:
             if client.status != "running":
-                raise ConnectionError(f"the Dask scheduler at {address} is gone. What was finished is kept; the same command continues from there")
+                raise gone
 
         try:
             yield Engine(client.get_executor(pure=False), sum(client.nthreads().values()), check)
-            client.unregister_worker_plugin(key)
+        except (CancelledError, asyncio.CancelledError):  # of tasks, by the client that lost its scheduler
+            raise gone from None
         except KilledWorker as error:
             raise ChildProcessError(f"workers of the cluster were lost over and over ({error}). What was finished is kept") from None
+        finally:
+            if client.status == "running":
+                client.unregister_worker_plugin(key)
 
 
 def _await_workers(client: Any, address: str) -> None:

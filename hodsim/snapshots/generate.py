@@ -32,6 +32,7 @@ from hodsim.storage import remove_temporary_files, reserved, write_atomically
 PRECISIONS = ("float32", "float64")
 POLL = 0.2  # seconds between looks at whether to stop
 
+Outcome = bytes | Failure  # of a case: the content of its file, or why there is none
 Progress = Callable[[int, int], None]  # called with the number of cases done and in all
 
 
@@ -84,9 +85,6 @@ class Experiment:
             failed.unlink(missing_ok=True)
 
 
-Outcome = bytes | Failure
-
-
 def generate_snapshots(
     full: FullModel,
     shapes: LoadShapes,
@@ -115,12 +113,13 @@ def generate_snapshots(
         raise ValueError(f"precision is {precision!r}; expected {' or '.join(PRECISIONS)}")
     directory, report = Path(directory), progress or (lambda done, total: None)
     experiment = Experiment(full, shapes, dt, steps, scheme, precision, provenance or {})
-    with reserved(directory), _ctrl_c_remembered() as look:
+    with reserved(directory):
         remove_temporary_files(directory)
         due = [case for case in cases if not experiment.is_done(case, directory)]
         report(len(cases) - len(due), len(cases))
+        here = scheduler is None and min(workers, len(due)) <= 1
         if due:
-            with closing(_outcomes(experiment, due, workers, scheduler, look)) as outcomes:
+            with _ctrl_c_remembered(at_once=here) as look, closing(_outcomes(experiment, due, workers, scheduler, look)) as outcomes:
                 for number, (case, outcome) in enumerate(outcomes, len(cases) - len(due) + 1):
                     experiment.keep(outcome, case, directory)
                     report(number, len(cases))
@@ -204,14 +203,17 @@ def _failed(directory: Path, case: LoadCase) -> Path:
 
 
 @contextmanager
-def _ctrl_c_remembered() -> Iterator[Callable[[], None]]:
-    """Yields a check that raises KeyboardInterrupt if Ctrl-C was pressed: raised in a destructor, as happens, the first one goes unheard."""
+def _ctrl_c_remembered(*, at_once: bool) -> Iterator[Callable[[], None]]:
+    """Yields a check that raises KeyboardInterrupt if Ctrl-C was pressed. Raised at once, wherever that happens to be, it goes unheard in a
+    destructor, and in concurrent.futures it leaves locks behind that a pool then waits for; so only where there is none, or at the second.
+    """
     seen, before = False, signal.getsignal(signal.SIGINT)
 
     def remember(number, frame):
         nonlocal seen
-        seen = True
-        before(number, frame)  # pyright: ignore[reportCallIssue, reportOptionalCall]
+        first, seen = not seen, True
+        if at_once or not first:
+            before(number, frame)  # pyright: ignore[reportCallIssue, reportOptionalCall]
 
     def look() -> None:
         if seen:

@@ -1,34 +1,40 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
-    model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
+    model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
+    arrays.safetensors    vertices, tetrahedra, groups, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
+                          cubature, error indicator
 
+The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
 Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
-from hodsim.mesh import TetMesh
+from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
 from hodsim.subspace.subspace import Subspace
 
-FORMAT = "hodsim model 1"
+FORMAT = "hodsim model 2"
+UNSEALED = "hodsim model 1"  # the format before, which is read as well
+UNITS = {"length": "m", "mass": "kg", "time": "s", "force": "N", "stress": "Pa"}
+SEAL = 64  # bytes: hexadecimal digits
 MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
 NETWORKS = {"trunk": Trunk, "encoder": Encoder}
 
@@ -57,9 +63,11 @@ class Model:
         networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
         header = {
             "format": FORMAT,
+            "units": UNITS,
+            "hodsim": version("hodsim"),
             "fingerprint": full.fingerprint,
             "material": _described(full.material),
-            "density": full.density,
+            "density": full.density if isinstance(full.density, float | int) else None,  # or an array
             "damping": asdict(full.damping),
             "lumped": full.lumped,
             "subspace": {"name": subspace.name, "dim": subspace.dim},
@@ -74,6 +82,12 @@ class Model:
             "basis": subspace.basis.astype(np.float32 if single else np.float64),
             "projection": subspace.projection.astype(np.float32 if single else np.float64),
         }
+        if not isinstance(full.density, float | int):
+            arrays["density"] = full.density
+        if full.modulus_factors is not None:
+            arrays["modulus_factors"] = full.modulus_factors
+        for name, group in full.mesh.groups.items():
+            arrays |= {f"group.{part}.{name}": value for part, value in vars(group).items()}
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
         arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
@@ -83,7 +97,9 @@ class Model:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("model.json", json.dumps(header, indent=2))
             archive.writestr("arrays.safetensors", safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        return write_atomically(path, buffer.getvalue())
+            archive.comment = b"0" * SEAL
+        content = buffer.getvalue()[:-SEAL]
+        return write_atomically(path, content + _seal(content))
 
     @classmethod
     def load(cls, path: Path | str, *, full: FullModel | None = None) -> Model:
@@ -91,14 +107,17 @@ class Model:
 
         Raises FileNotFoundError, or ValueError saying what is wrong with the file.
         """
+        content = Path(path).read_bytes()
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 header = json.loads(archive.read("model.json"))
                 arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
-        except (zipfile.BadZipFile, KeyError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, EOFError) as error:
+        except Exception as error:  # a damaged archive fails in any way
             raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, UNSEALED):
             raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+        if header["format"] == FORMAT and content[-SEAL:] != _seal(content[:-SEAL]):
+            raise ValueError(f"{path} is corrupt: its content does not agree with its checksum; copy or train it again")
         if full is not None and header["fingerprint"] != full.fingerprint:
             raise ValueError(
                 f"{path} was made for another mesh, material or set of pins (fingerprint {header['fingerprint']}; "
@@ -113,6 +132,10 @@ class Model:
             return cls(stored, _subspace(header, arrays), header["notes"], cubature, indicator or None)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
+
+
+def _seal(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _described(material: Material) -> dict[str, Any]:
@@ -149,13 +172,20 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
     )
 
 
+def _groups(arrays: dict[str, np.ndarray]) -> dict[str, Group]:
+    first = "group.vertices."
+    names = [key.removeprefix(first) for key in arrays if key.startswith(first)]
+    return {name: Group(*(arrays[f"group.{part.name}.{name}"] for part in fields(Group))) for name in names}
+
+
 def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
     material = dict(header["material"])
     return FullModel(
-        TetMesh(arrays["vertices"], arrays["tetrahedra"]),
+        TetMesh(arrays["vertices"], arrays["tetrahedra"], _groups(arrays)),
         MATERIALS[material.pop("kind")](**material),
-        density=header["density"],
+        density=arrays["density"] if header["density"] is None else header["density"],
         pinned=arrays["pinned"] if arrays["pinned"].any() else None,
         damping=Rayleigh(**header["damping"]),
         lumped=header["lumped"],
+        modulus_factors=arrays.get("modulus_factors"),
     )

@@ -39,6 +39,8 @@ def von_mises_stress(player: Player, body: Body) -> np.ndarray:
     rest = full.mesh.vertices[full.mesh.tetrahedra]
     F = np.swapaxes(np.linalg.solve(rest[:, 1:] - rest[:, :1], edges[:, 1:] - edges[:, :1]), 1, 2)  # F (x_i - x_0) = (y_i - y_0)
     sigma = full.material.stress(F) @ np.swapaxes(F, 1, 2) / np.linalg.det(F)[:, None, None]
+    if full.modulus_factors is not None:
+        sigma = full.modulus_factors[:, None, None] * sigma
     deviator = sigma - np.trace(sigma, axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)
     stress = np.sqrt(1.5) * np.linalg.norm(deviator, axis=(1, 2))
     corners, count = full.mesh.tetrahedra.ravel(), len(full.mesh.vertices)

@@ -1,5 +1,6 @@
 """The model file: what is loaded is what was saved, and nothing else is accepted."""
 
+import importlib.metadata
 import json
 import os
 import zipfile
@@ -75,14 +76,32 @@ def test_a_foreign_file_is_refused(content, tmp_path):
 def test_a_flipped_byte_is_noticed_wherever_it_is(model, tmp_path):
     whole = model.save(tmp_path / "beam.hod").read_bytes()
     file = tmp_path / "flipped.hod"
-    contents = zipfile.ZipFile(tmp_path / "beam.hod").infolist()
-    for member in contents:  # in the data of each member, whose checksum the archive holds
-        for offset in np.random.default_rng(0).integers(member.header_offset + 60, member.header_offset + 60 + member.file_size - 40, 10):
-            broken = bytearray(whole)
-            broken[offset] ^= 0x10
-            file.write_bytes(broken)
-            with pytest.raises(ValueError, match="flipped.hod"):
-                Model.load(file)
+    with zipfile.ZipFile(tmp_path / "beam.hod") as archive:
+        first = archive.infolist()[0]
+    headers = [*range(first.header_offset, first.header_offset + 50), *range(len(whole) - 250, len(whole))]  # of the archive itself, and its end
+    for offset in [*headers, *np.random.default_rng(0).integers(0, len(whole), 200)]:
+        broken = bytearray(whole)
+        broken[offset] ^= 0x10
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"flipped\.hod (is corrupt|has format)"):
+            Model.load(file)
+
+
+def test_any_truncation_is_noticed(model, tmp_path):
+    whole = model.save(tmp_path / "beam.hod").read_bytes()
+    file = tmp_path / "cut.hod"
+    for length in (*range(0, len(whole), 1009), *range(len(whole) - 130, len(whole))):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.hod is corrupt"):
+            Model.load(file)
+
+
+def test_units_and_versions_are_stored(model, tmp_path):
+    with zipfile.ZipFile(model.save(tmp_path / "beam.hod")) as archive:
+        header = json.loads(archive.read("model.json"))
+    assert header["units"]["length"] == "m" and header["units"]["stress"] == "Pa"
+    assert header["hodsim"] == importlib.metadata.version("hodsim")
+    assert header["fingerprint"] == model.full.fingerprint
 
 
 def test_an_archive_of_another_version_is_refused(model, tmp_path):

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hodsim.apps.study import Problem
+from hodsim.apps.beam import SETTINGS
 from hodsim.dynamics import simulate
+from hodsim.project import Project
 from hodsim.reduced import ReducedModel, variational_step
 from hodsim.snapshots import bending_loads
 from hodsim.subspace import Model
@@ -25,10 +26,10 @@ def test_it_is_small_enough_to_ship():
     assert os.path.getsize(FILE) < 2**20
 
 
-def test_it_fits_the_mesh_and_the_study_of_the_beam(shipped):
-    full = Problem(str(MESHES / "beam.msh")).full_model()
+def test_it_fits_the_project_of_the_beam(shipped):
+    full = Project(SETTINGS, Path()).full
     assert Model.load(FILE, full=full).full is full  # refused if the mesh, the material or the pins were others
-    assert shipped.notes["dt"] == Problem("").dt
+    assert shipped.notes["dt"] == SETTINGS.simulation.dt
 
 
 def test_it_rests_where_the_body_rests(shipped):

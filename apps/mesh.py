@@ -1,0 +1,116 @@
+"""`hodsim mesh`: look at a mesh file, make a beam, fill a closed surface, tidy what other programs left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from hodsim.apps.console import facts, say, working
+from hodsim.mesh import TetMesh
+from hodsim.mesh import fill as fill_surface
+from hodsim.report import Body, Scene, picture
+
+mesh = typer.Typer(name="mesh", help="Look at a mesh file, make a beam, fill a closed surface, tidy a mesh.", no_args_is_help=True)
+Output = Annotated[Path, typer.Argument(help="Mesh file to write (.msh, .vtu, .vtk, .mesh, .inp, .xdmf, .node).")]
+
+
+@mesh.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="Mesh of tetrahedra, in metres.")],
+    density: Annotated[float, typer.Option(help="In kilograms per cubic metre, for the mass.")] = 1e3,
+    output: Annotated[Path | None, typer.Option("--picture", help="Picture to draw; default: the mesh's name with .png, in this folder.")] = None,
+) -> None:
+    """Say what a mesh holds and draw it: counts, volume, mass, bounding box, quality, connected parts, groups.
+
+    Example: hodsim mesh info body.vtu --density 1100
+    """
+    body = TetMesh.load(file)
+    drawn = draw(body, output or Path(f"{file.stem}.png"), file.name)
+    facts(described(file, body, density))
+    say(f"saved {drawn}")
+
+
+@mesh.command()
+def beam(
+    output: Output,
+    size: Annotated[tuple[float, float, float], typer.Option(help="Lengths along x, y and z in metres.")],
+    divisions: Annotated[tuple[int, int, int], typer.Option(help="Cells along x, y and z, of five tetrahedra each.")],
+) -> None:
+    """Make a box of tetrahedra with one corner at the origin.
+
+    Example: hodsim mesh beam --size 1 0.1 0.1 --divisions 20 2 2 beam.msh
+    """
+    saved(TetMesh.box(size, divisions), output)
+
+
+@mesh.command()
+def fill(
+    surface: Annotated[Path, typer.Argument(help="Closed surface in metres (.obj, .stl, .ply).")],
+    output: Output,
+    edge_length: Annotated[float | None, typer.Option(help="Length of edges inside in metres; default: a twentieth of the diagonal.")] = None,
+    tolerance: Annotated[float, typer.Option(help="How far the surface may move, relative to the diagonal.")] = 1e-3,
+) -> None:
+    """Fill a closed surface with tetrahedra (by pytetwild, of the extra `meshes`).
+
+    Example: hodsim mesh fill body.stl body.vtu --edge-length 0.02
+    """
+    with working("Filling"):
+        body = fill_surface(surface, edge_length=edge_length, tolerance=tolerance)
+    saved(body, output)
+
+
+@mesh.command()
+def tidy(
+    file: Annotated[Path, typer.Argument(help="Mesh of tetrahedra.")],
+    output: Output,
+    scale: Annotated[float, typer.Option(help="Factor of all coordinates: 0.001 turns millimetres into metres.")] = 1.0,
+) -> None:
+    """Join vertices in one place, leave out unused vertices and flat tetrahedra, turn inverted ones, rescale; say how many of each.
+
+    Example: hodsim mesh tidy part.inp body.vtu --scale 0.001
+    """
+    body, done = TetMesh.tidy(file, scale=scale)
+    for what, count in done.items():
+        if count:
+            say(f"{count} {what}")
+    saved(body, output)
+
+
+def saved(body: TetMesh, output: Path) -> None:
+    file = body.save(output)
+    say(f"saved {file}: {len(body.vertices)} vertices, {len(body.tetrahedra)} tetrahedra, worst quality {body.quality.min():.2g}")
+
+
+def described(file: Path, body: TetMesh, density: float) -> dict[str, str]:
+    """What there is to say of a mesh, line by line."""
+    low, high = body.bounding_box
+    worst, volume, parts = int(np.argmin(body.quality)), float(body.volumes.sum()), int(body.components.max()) + 1
+    size = " x ".join(f"{length:.4g}" for length in high - low)
+    lines = {
+        "vertices": f"{len(body.vertices)}, {3 * len(body.vertices)} coordinates",
+        "tetrahedra": f"{len(body.tetrahedra)}, {len(body.surface)} triangles on the surface",
+        "bounding box": f"{size} m, from ({_numbers(low)}) to ({_numbers(high)}); coordinates are taken as metres",
+        "volume": f"{volume:.6g} m^3",
+        "mass": f"{volume * density:.6g} kg at {density:g} kg/m^3",
+        "mean edge": f"{body.edge_length:.4g} m",
+        "quality": f"worst {body.quality.min():.3g} (tetrahedron {worst}), median {np.median(body.quality):.3g}; 1 is regular, 0 flat",
+        "connected parts": f"{parts}" + ("" if parts == 1 else "; each needs a pin of its own"),
+        "fingerprint": body.fingerprint,
+    }
+    for name, group in body.groups.items():
+        kind = f"{len(group.tetrahedra)} tetrahedra" if len(group.tetrahedra) else f"{len(group.triangles)} triangles"
+        lines[f"group {name!r}"] = f"{len(group.vertices)} vertices" + (f", {kind}" if len(group.tetrahedra) + len(group.triangles) else "")
+    return lines
+
+
+def draw(body: TetMesh, output: Path, label: str) -> Path:
+    at_rest = np.zeros((1, *body.vertices.shape))
+    remark = f"{len(body.vertices)} vertices, {len(body.tetrahedra)} tetrahedra"
+    return picture(output, Scene(body.vertices, body.surface, [Body(label, at_rest, "#0072b2", remark)], np.zeros(1)))
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
