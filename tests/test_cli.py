@@ -162,6 +162,20 @@ def test_a_group_is_pinned_by_its_name(tmp_path):
     assert run.returncode == 1 and "pins.on: pin is 'wall'" in run.stderr and "'clamp'" in run.stderr
 
 
+def test_a_region_has_a_material_of_its_own(tmp_path):
+    beam = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    core = (beam.vertices[beam.tetrahedra].mean(axis=1)[:, 0] < 0.2).astype(int) + 1
+    meshio.Mesh(beam.vertices, [("tetra", beam.tetrahedra)], cell_data={"region": [core]}).write(tmp_path / "body.vtu")
+    region = PROJECT.replace("body.msh", "body.vtu") + '[regions."region 2"]\nyoungs_modulus = 2e5\ndensity = 500.0\n'
+    (tmp_path / "body.toml").write_text(region)
+    full = Project.open(tmp_path / "body.toml").full
+    np.testing.assert_allclose(full.modulus_factors * full.material.youngs_modulus, np.where(core == 2, 2e5, 1e5))
+    np.testing.assert_array_equal(full.density, np.where(core == 2, 500.0, 1000.0))
+    (tmp_path / "body.toml").write_text(region + "poisson_ratio = 0.3")
+    with pytest.raises(ValueError, match=r"regions\.region 2\.poisson_ratio is 0\.3, but there is no such setting"):
+        Project.open(tmp_path / "body.toml")
+
+
 def test_tidy_says_what_it_mended_and_quadratic_meshes_are_noticed(tmp_path):
     points = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [5, 5, 5.0]]
     meshio.write(tmp_path / "loose.vtu", meshio.Mesh(points, [("tetra", [[0, 2, 1, 3]])]))
