@@ -10,7 +10,7 @@ import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives", "simulation", "scale")
+BENCHMARKS = ("derivatives", "simulation", "scale", "pinn")
 
 
 def bench(

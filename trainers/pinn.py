@@ -80,7 +80,7 @@ def train_pinn(
 def stepper(network: nn.Module, problem: Problem, method: Method, damping: float | None = None) -> Callable[[], float]:
     """One step of a method: () -> the loss."""
     if method == "levenberg-marquardt":
-        return LevenbergMarquardt(network, problem, **({} if damping is None else {"damping": damping})).step
+        return (LevenbergMarquardt(network, problem) if damping is None else LevenbergMarquardt(network, problem, damping)).step
     if method == "l-bfgs":
         optimizer = torch.optim.LBFGS(network.parameters(), history_size=50, line_search_fn="strong_wolfe", tolerance_change=0)
     elif method == "adam":
@@ -88,13 +88,13 @@ def stepper(network: nn.Module, problem: Problem, method: Method, damping: float
     else:
         raise ValueError(f"method is {method!r}; expected 'levenberg-marquardt', 'l-bfgs' or 'adam'")
 
-    def closure() -> torch.Tensor:
+    def closure() -> float:
         optimizer.zero_grad()
         loss = problem.loss(network)
         loss.backward()
-        return loss
+        return float(loss.detach())
 
-    return lambda: float(optimizer.step(closure))
+    return lambda: optimizer.step(closure)  # type: ignore[arg-type, return-value]
 
 
 def _identity(network: nn.Module, problem: Problem, method: str) -> str:

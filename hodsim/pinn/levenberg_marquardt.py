@@ -20,7 +20,7 @@ from hodsim.pinn.problem import Problem
 DIFFERENCE = 0.1  # of the step v, for the second directional derivative
 LARGEST_ACCELERATION = 1.5  # 2 |a| / |v|
 TRIALS = 20
-RISE, FALL = 3.0, 4.0  # of the damping after a refused and an accepted step
+RISE, FALL = 3.0, 10.0  # of the damping after a refused and an accepted step
 
 
 @dataclass

@@ -97,13 +97,13 @@ def test_primal_and_dual_steps_agree():
     torch.testing.assert_close(*after, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [lambda: poisson(2, interior=50, side=8), lambda: poisson(10, interior=60, side=3)], ids=["2", "10"])
+@pytest.mark.parametrize("make", [lambda: poisson(2, interior=50, side=8), lambda: poisson(5, interior=30, side=2)], ids=["2", "5"])
 def test_levenberg_marquardt_lowers_the_loss_and_the_error(make):
     problem = make()
-    field = network(problem, width=12, hidden=2)
+    field = network(problem, width=12, hidden=1)
     before, losses = problem.error(field), []
     optimizer = LevenbergMarquardt(field, problem)
-    for _ in range(40):
+    for _ in range(25):
         losses.append(optimizer.step())
     assert all(b <= a for a, b in zip(losses[:-1], losses[1:], strict=True))
     assert losses[-1] < 1e-6 * losses[0] and problem.error(field) < 0.02 * before
