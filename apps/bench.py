@@ -10,13 +10,14 @@ import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives", "simulation", "scale", "pinn")
+BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "pinn")
 
 
 def bench(
     name: Annotated[str, typer.Argument(help=", ".join(BENCHMARKS))],
     output: Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.png.")] = Path("out/bench"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and repeats: rough figures.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Folder with mnist*.npz, cifar10*.npz or SVHN's .mat files (finetune).")] = None,
 ) -> None:
     """Measure side by side with the peers that are installed, and write NAME.json, a table NAME.md and a figure NAME.png.
 
@@ -24,6 +25,9 @@ def bench(
     """
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
-    import_module(f"hodsim.benchmarks.{name}").run(output, quick)
+    if data is not None and name != "finetune":
+        raise ValueError(f"--data is for finetune; the benchmark {name} makes its own")
+    options = {"data": data} if data else {}
+    import_module(f"hodsim.benchmarks.{name}").run(output, quick, **options)
     for suffix in ("json", "md", "png"):
         say(f"  {output / name}.{suffix}")

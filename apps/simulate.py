@@ -11,53 +11,60 @@ import numpy as np
 import typer
 
 from hodsim import dynamics
+from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
 from hodsim.mesh import TetMesh
-from hodsim.reduced import CompiledStep, ReducedModel
+from hodsim.reduced import CompiledStep, ReducedModel, simulate_with_fallback
 from hodsim.report import Body, Scene, animation, picture
-from hodsim.snapshots import bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Model
 
-SCHEMES = {"backward-euler": dynamics.backward_euler, "bdf2": dynamics.bdf2, "newmark": dynamics.newmark}
 VARIATIONAL = "variational"  # a network's best form of backward Euler, which is what the full model then takes
 FRAMES_PER_SECOND = 50
 OUTPUTS = (".mp4", ".gif", ".png", ".csv")
 
 
 def simulate(
-    model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
+    model: ModelPath,
     output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png) or path of the tip (.csv).")],
     tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
-    scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *SCHEMES)))] = VARIATIONAL,
+    scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *dynamics.SCHEMES)))] = VARIATIONAL,
     compare: Annotated[bool, typer.Option(help="Run the full model beside it.")] = False,
+    fallback: Annotated[bool, typer.Option(help="Let the full model take over where the error indicator shows red.")] = False,
+    set: Set = None,
 ) -> None:
     """Simulate a model under a load that is switched on at rest and kept, and save its motion.
 
     Example: hodsim simulate out/beam/model.hod --tip 0 0 -0.8 --output out/swing.mp4
     """
-    if scheme not in (VARIATIONAL, *SCHEMES):
-        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((VARIATIONAL, *SCHEMES))}")
+    if scheme not in (VARIATIONAL, *dynamics.SCHEMES):
+        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((VARIATIONAL, *dynamics.SCHEMES))}")
     if output.suffix not in OUTPUTS:
         raise ValueError(f"output is {output}; expected a name that ends in one of {', '.join(OUTPUTS)}")
-    loaded = Model.load(model)
+    file, wanted = model_file(model, set)
+    loaded = Model.load(file)
     full, reduced = loaded.full, ReducedModel.of(loaded)
-    shapes = bending_loads(full)
+    shapes = load_shapes(loaded)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
-    interval: float = loaded.notes["dt"] if dt is None else dt
+    interval = time_step(dt, wanted, loaded.notes["dt"])
     run = partial(_run, dt=interval, steps=steps)
-    integrator = SCHEMES.get(scheme, dynamics.backward_euler)
+    integrator = dynamics.SCHEMES.get(scheme, dynamics.backward_euler)
     motions = {}
     if compare:
         motions["full model"] = [state.q for state in run(full, force, "full model", advance=partial(dynamics.step, scheme=integrator))]
-    advance = partial(CompiledStep(reduced, form="variational" if scheme == VARIATIONAL else "euler-lagrange"), scheme=integrator)
-    states = run(reduced, loaded.subspace.basis.T @ force, loaded.subspace.name, advance=advance)
-    motions[loaded.subspace.name] = [reduced.displacement(state) for state in states]
+    name, form = loaded.subspace.name, "variational" if scheme == VARIATIONAL else "euler-lagrange"
+    if fallback:
+        motions[name] = guarded(reduced, force, dt=interval, steps=steps, integrator=integrator, form=form)
+    else:
+        advance = partial(CompiledStep(reduced, form=form), scheme=integrator)
+        states = run(reduced, loaded.subspace.basis.T @ force, name, advance=advance)
+        motions[name] = [reduced.displacement(state) for state in states]
+        report_trust(reduced, states)
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")
 
@@ -73,6 +80,32 @@ def _run(
     seconds, iterations = time.perf_counter() - started, np.mean([state.iterations for state in states])
     say(f"{label}: {steps} steps of {dt} s, {1e3 * seconds / steps:.2f} ms and {iterations:.1f} Newton iterations a step")
     return states
+
+
+def guarded(
+    model: ReducedModel, force: np.ndarray, *, dt: float, steps: int, integrator: dynamics.Scheme, form: str
+) -> list[np.ndarray]:
+    """The motion of a model that falls back to the full one, and a word on how often it did."""
+    taken = []
+    with progress_bar(f"{model.subspace.name} (steps)") as update:
+        for each in simulate_with_fallback(model, dt, force=force, steps=steps, scheme=integrator, form=form):
+            taken.append(each)
+            update(len(taken), steps)
+    by_full = sum(each.by_full for each in taken)
+    first = next((f", first at {each.time:.2f} s" for each in taken if each.by_full), "")
+    say(f"the full model took {by_full} of {steps} steps{first}")
+    return [each.displacement for each in taken]
+
+
+def report_trust(model: ReducedModel, states: list[dynamics.State]) -> None:
+    """What the model's indicator says of a motion, if it has one."""
+    if (indicator := model.indicator) is None:
+        return
+    worst = max(states, key=indicator.estimate)
+    say(f"estimated error up to {indicator.estimate(worst):.1%} of a typical motion, at {worst.time:.2f} s; five times out of six below "
+        f"{indicator.bound(worst):.1%}")  # fmt: skip
+    if (left := next((state for state in states if indicator.left(state)), None)) is not None:
+        say(f"[yellow]it leaves the training range[/] at {left.time:.2f} s; --fallback lets the full model take over where it is not to be trusted")
 
 
 def save(output: Path, mesh: TetMesh, fields: dict[str, np.ndarray], dt: float) -> Path:

@@ -27,7 +27,8 @@ class State:
     """Position q, velocity v and acceleration a, each (n,), at a time [s].
 
     previous is the state one step earlier, which multistep schemes read (it keeps none of its own); iterations counts the Newton
-    iterations of the step that led here.
+    iterations of the step that led here. defect is how far the motion of late misses the equation that the model stands for, in the norm of
+    the mass matrix [m kg^(1/2)], where the model knows it.
     """
 
     time: float
@@ -36,6 +37,7 @@ class State:
     a: np.ndarray
     previous: State | None = None
     iterations: int = 0
+    defect: float = 0.0
 
 
 class SecondOrderSystem(Protocol):
@@ -178,3 +180,6 @@ def simulate(
         finite("force", now)
         state = replace(advance(system, state, dt, force=now, tolerance=tolerance, index=index), time=start + index * dt)
         yield state
+
+
+SCHEMES: dict[str, Scheme] = {"backward-euler": backward_euler, "bdf2": bdf2, "newmark": newmark}

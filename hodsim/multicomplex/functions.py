@@ -235,6 +235,8 @@ def times_x(x: Tensor, tower: list[Tensor]) -> list[Tensor]:
 @rule(F.silu)
 @elementwise
 def silu(x: Tensor, order: int) -> list[Tensor]:
+    if order <= 1 and not torch.is_grad_enabled() and not torch.compiler.is_compiling():   # fused, but with no derivatives of their own
+        return [F.silu(x), torch.ops.aten.silu_backward(torch.ones_like(x), x)][: order + 1]
     return times_x(x, sigmoid_tower(x, order))
 
 

@@ -71,6 +71,9 @@ def lerp(z, w, weight):
 def affine(z, weight, bias=None):
     """R = W R + b, I = W I + V R: V the parts of a perturbed weight. The bias touches the real part only."""
     if isinstance(weight, Multicomplex):
+        joined = not isinstance(z, Multicomplex) or (z.layout is weight.layout and z.tape is None)
+        if joined and weight.layout.sizes == (1, 1) and not weight.layout.h:
+            return _affine_of_one_unit(z, weight, bias)
         out = matmul(z, weight.mT)
     else:
         rows = F.linear(z.rows, weight)
@@ -96,6 +99,23 @@ def affine(z, weight, bias=None):
     return out
 
 
+def _affine_of_one_unit(z, weight: Multicomplex, bias) -> Multicomplex:
+    """Eq. 7 with V, one direction: R = W R + b, I = V R + W I + c, the sums within the products."""
+    x, *moved = z.stored().rows if isinstance(z, Multicomplex) else (z,)
+    b, *c = bias.rows if isinstance(bias, Multicomplex) else (bias,)
+    W, V = weight.rows if weight.degree else (*weight.rows, torch.zeros_like(weight.rows[0]))
+    if torch.is_grad_enabled() or b is None or x.dim() < 2:
+        real, change = F.linear(x, W, b), F.linear(x, V, c[0] if c else None)
+        return Multicomplex(torch.stack([real, change + F.linear(moved[0], W) if moved else change]), weight.layout, 1)
+    rows = x.new_empty((2, *x.shape[:-1], len(W)))
+    real, change = rows.flatten(1, -2)
+    torch.addmm(b, x.flatten(0, -2), W.T, out=real)
+    torch.addmm(c[0] if c else torch.zeros_like(b), x.flatten(0, -2), V.T, out=change)
+    if moved:
+        change.addmm_(moved[0].flatten(0, -2), W.T)
+    return Multicomplex(rows, weight.layout, 1)
+
+
 @rule(torch.matmul, torch.mm, torch.bmm, torch.mv, torch.dot)
 def matmul(z, w):
     if isinstance(z, Multicomplex) and isinstance(w, Multicomplex):
@@ -109,10 +129,18 @@ def matmul(z, w):
         if z.ndim == 1 and w.dim() > 1:
             return z.map(lambda rows: torch.matmul(rows.unsqueeze(1), w).squeeze(1) if w.dim() == 2 else
                          torch.matmul(rows.view(len(rows), *(1,) * (w.dim() - 1), -1), w).squeeze(-2))
+        if z.shape[:-2] == w.shape[:-2] and w.dim() > 2:
+            return z.map(lambda rows: _batched(rows, w))
         return z.map(lambda rows: torch.matmul(aligned(rows, w.dim()), w))
     if w.ndim == 1:
         return w.map(lambda rows: torch.matmul(rows, z.mT) if z.dim() == 2 else torch.vmap(lambda part: torch.matmul(z, part))(rows))
     return w.map(lambda rows: torch.matmul(z, aligned(rows, z.dim())))
+
+
+def _batched(rows: Tensor, w: Tensor) -> Tensor:
+    """rows (k, *B, n, m) times w (*B, m, p): the k parts beside the n rows of each matrix, as broadcasting would copy w k times."""
+    joined = rows.movedim(0, -3).flatten(-3, -2)                      # (*B, k n, m)
+    return torch.matmul(joined, w).unflatten(-2, (len(rows), -1)).movedim(-3, 0)
 
 
 @rule(torch.addmm)

@@ -79,7 +79,10 @@ def hessian_vector_product(loss: Callable[[nn.Module], Tensor], module: nn.Modul
     """H v for the Hessian of loss(module) by the module's parameters, as tensors by parameter name.
 
     loss: takes the module and returns a scalar, e.g. lambda net: F.mse_loss(net(x), y). vectors: by name, or as module.parameters()."""
-    return loss_gradient_hessian(loss, module, vectors)[2]
+    point = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
+    v = {name: direction.detach() for name, direction in named_vectors(module, vectors).items()}
+    _, found = _differentiated(loss, module, v, point, list(point.values()))
+    return dict(zip(point, found, strict=True))
 
 
 def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module,
@@ -89,30 +92,53 @@ def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module
     point = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
     given = named_vectors(module, vectors)
     v = {name: (given[name] if name in given else torch.zeros_like(p)).detach().requires_grad_() for name, p in point.items()}
+    value, found = _differentiated(loss, module, v, point, [*point.values(), *v.values()])
+    count = len(point)
+    return value, dict(zip(point, found[count:], strict=True)), dict(zip(point, found[:count], strict=True))
+
+
+def _differentiated(loss: Callable[[nn.Module], Tensor], module: nn.Module, v: Mapping[str, Tensor], point: Mapping[str, Tensor],
+                    by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The loss, and the gradient of D L[v] by each of some tensors."""
     with torch.enable_grad(), perturbed(module, layout((Unit(0),)), [v], at=point):
         z = _scalar(loss(module))
-        found = torch.autograd.grad(z.part(0), [*point.values(), *v.values()], allow_unused=True)
-    found = [torch.zeros_like(p) if s is None else s for p, s in zip([*point.values()] * 2, found, strict=True)]
-    count = len(point)
-    return z.part().detach(), dict(zip(point, found[count:], strict=True)), dict(zip(point, found[:count], strict=True))
+        found = torch.autograd.grad(z.part(0), by, allow_unused=True)
+    return z.part().detach(), [torch.zeros_like(p) if s is None else s for p, s in zip(by, found, strict=True)]
 
 
 def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor], module: nn.Module,
                                 vectors: Vectors) -> dict[str, Tensor]:
     """G v = J^T H_L J v with J the Jacobian of output(module) by the parameters and H_L the Hessian of loss(output)."""
+    return gauss_newton(output, loss, module)(vectors)
+
+
+def gauss_newton(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor],
+                 module: nn.Module) -> Callable[[Vectors], dict[str, Tensor]]:
+    """v -> G v at the module's parameters, for many v: the pass that backpropagation needs is run once, here."""
     parameters = dict(module.named_parameters())
     plan = layout((Unit(0),))
-    with torch.no_grad(), perturbed(module, plan, [vectors]):
-        z = output(module)
-    y, change = z.part().requires_grad_(), z.part(0)
+    trained = {name: p for name, p in parameters.items() if p.requires_grad}
     with torch.enable_grad():
-        (curved,) = torch.autograd.grad(_scalar(loss(Multicomplex(torch.stack([y, change]), plan, 1))).part(0), y)
         real = output(module)
-        trained = {name: p for name, p in parameters.items() if p.requires_grad}
-        found = torch.autograd.grad(real, list(trained.values()), curved, allow_unused=True)
-    result = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    result.update({name: g for name, g in zip(trained, found, strict=True) if g is not None})
-    return result
+
+    def product(vectors: Vectors) -> dict[str, Tensor]:
+        with torch.no_grad(), perturbed(module, plan, [vectors]):
+            change = output(module).part(0)
+        curved = output_hessian_product(loss, real, change)
+        found = torch.autograd.grad(real, list(trained.values()), curved, retain_graph=True, allow_unused=True)
+        result = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        return result | {name: g for name, g in zip(trained, found, strict=True) if g is not None}
+
+    return product
+
+
+def output_hessian_product(loss: Callable[[Tensor], Tensor], output: Tensor, change: Tensor) -> Tensor:
+    """H_L u for the Hessian of a scalar loss by a network's output, u of the output's shape."""
+    y = output.detach().requires_grad_()
+    with torch.enable_grad():
+        z = _scalar(loss(Multicomplex(torch.stack([y, change]), layout((Unit(0),)), 1)))
+        (curved,) = torch.autograd.grad(z.part(0), y)
+    return curved
 
 
 def _scalar(z) -> Multicomplex:

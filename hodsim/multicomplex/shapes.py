@@ -14,6 +14,29 @@ from hodsim.multicomplex.number import Multicomplex, aligned, one_real_part
 from hodsim.multicomplex.reverse import pull_linear
 from hodsim.multicomplex.rules import linear, rule
 
+# -- constants ---------------------------------------------------------------------------------------------------------------
+
+
+@rule(Tensor.new_zeros)
+def new_zeros(input, *size, **options):
+    return input.part().new_zeros(*size, **options)
+
+
+@rule(Tensor.new_ones)
+def new_ones(input, *size, **options):
+    return input.part().new_ones(*size, **options)
+
+
+@rule(torch.zeros_like)
+def zeros_like(input, **options):
+    return torch.zeros_like(input.part(), **options)
+
+
+@rule(torch.ones_like)
+def ones_like(input, **options):
+    return torch.ones_like(input.part(), **options)
+
+
 # -- shapes ------------------------------------------------------------------------------------------------------------------
 
 

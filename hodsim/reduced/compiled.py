@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import scipy.linalg
+from scipy.signal import lfilter
 from torch import nn
 
 from hodsim.checks import finite, positive, shape
@@ -35,17 +37,21 @@ FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRA
 
 @dataclass(frozen=True)
 class Rollout:
-    """A trajectory: q, v and a after each step (steps, r) and its Newton iterations (steps,), up to a failure, if there is one."""
+    """A trajectory: q, v and a after each step (steps, r), its Newton iterations (steps,) and its defect (steps,), as `State` has them, up to a
+    failure, if there is one."""
 
     q: np.ndarray
     v: np.ndarray
     a: np.ndarray
     iterations: np.ndarray
+    defect: np.ndarray
     failure: ConvergenceError | None
 
 
 class CompiledStep:
     """A step of a reduced model in variational (backward Euler in displacements) or Euler-Lagrange form; an `Advance`.
+
+    memory [s] is the time over which the defect of a state is averaged: 1 / omega of the slowest vibration.
 
     Raises ValueError for a model that has no compiled form: a trunk of another kind, a material of one's own."""
 
@@ -56,7 +62,9 @@ class CompiledStep:
         self.form = FORMS[form]
         self._mixing = np.ascontiguousarray(independent(model.mass))
         self._constants = _constants(model, self._mixing)
-        self._mass, self._damping = (self._mixing @ matrix @ self._mixing.T for matrix in (model.mass, model.damping))
+        matrices = model.mass, model.damping, model.rest_stiffness
+        self._mass, self._damping, self._stiffness = (self._mixing @ matrix @ self._mixing.T for matrix in matrices)
+        self.memory = 1 / slowest_frequency(self._stiffness, self._mass)
         self._springs: tuple[np.ndarray, np.ndarray] | None = None
         self._plans: dict[float, kernel.Plan] = {}
 
@@ -66,6 +74,16 @@ class CompiledStep:
         root = math.sqrt(stiffness)
         other._springs = root * rows @ self._mixing.T, root * (targets - rest)
         return other
+
+    def damped(self, damping: np.ndarray) -> CompiledStep:
+        """This step with another damping C^ = W^T C W (m, m)."""
+        other = copy(self)
+        other._damping, other._plans = self._mixing @ damping @ self._mixing.T, {}
+        return other
+
+    def is_compiled(self, state: State, dt: float) -> bool:
+        """Whether a step can be taken at once, for numba has compiled it here before; else it takes most of a minute first."""
+        return kernel.is_compiled(kernel.rollout, self._arguments(state, dt, np.zeros((1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
 
     def __call__(
         self,
@@ -83,7 +101,8 @@ class CompiledStep:
         run = self._roll(state, dt, force[None], scheme, tolerance, max_iterations, index)
         if run.failure is not None:
             raise run.failure
-        return State(state.time + dt, run.q[0], run.v[0], run.a[0], replace(state, previous=None), int(run.iterations[0]))
+        previous = replace(state, previous=None)
+        return State(state.time + dt, run.q[0], run.v[0], run.a[0], previous, int(run.iterations[0]), float(run.defect[0]))
 
     def rollout(
         self,
@@ -120,26 +139,53 @@ class CompiledStep:
         if len({state.previous is None for state in states}) > 1:
             raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
         states_out, iterations, norms = np.empty((B, steps, 3, r)), np.empty((B, steps), np.int64), np.empty((B, max_iterations + 1))
+        defects = np.empty((B, steps))
         done, ended = np.empty((2, B), np.int64)
         kernel.rollouts(
             self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([_history(state) for state in states]),
             states[0].previous is not None, np.ascontiguousarray(forces), tolerance, max_iterations,
-            states_out, iterations, norms, done, ended,
+            states_out, iterations, norms, defects, done, ended,
         )  # fmt: skip
         return [
-            _rolled(states[i], dt, states_out[i], iterations[i], norms[i], done[i], ended[i], max_iterations, 1) for i in range(B)
+            self._rolled(states[i], dt, states_out[i], iterations[i], norms[i], defects[i], done[i], ended[i], 1) for i in range(B)
         ]
 
     def _roll(
         self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
     ) -> Rollout:
+        arguments = self._arguments(state, dt, forces, scheme, tolerance, max_iterations)
+        done, ended = kernel.rollout(*arguments)
+        *_, states, iterations, norms, defects = arguments
+        return self._rolled(state, dt, states, iterations, norms, defects, done, ended, first)
+
+    def _arguments(self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int) -> tuple:
+        """What `kernel.rollout` takes; the last four, states, iterations, norms of residuals and defects, it writes."""
         steps, r = len(forces), len(state.q)
         states, iterations, norms = np.empty((steps, 3, r)), np.empty(steps, np.int64), np.empty(max_iterations + 1)
-        done, ended = kernel.rollout(
+        defects = np.empty(steps)
+        return (
             self.plan(dt), self.form, scheme_table(scheme, dt), dt, _history(state), state.previous is not None,
-            np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms,
+            np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms, defects,
         )  # fmt: skip
-        return _rolled(state, dt, states, iterations, norms, done, ended, max_iterations, first)
+
+    def _rolled(
+        self, start: State, dt: float, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, defects: np.ndarray,
+        done: int, ended: int, first: int,
+    ) -> Rollout:  # fmt: skip
+        """What the kernel wrote, as a Rollout."""
+        failure = None
+        if done < len(states):
+            reason = {
+                kernel.NOT_FINITE: "the residual of the first guess is not finite",
+                kernel.TOO_MANY: f"{len(norms) - 1} Newton iterations did not reach the tolerance",
+                kernel.NO_DECREASE: "the line search found no decrease",
+            }[ended]
+            history = tuple(norms[: 1 + iterations[done]])
+            failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
+        q, v, a = states[:done].transpose(1, 0, 2)
+        fading = math.exp(-dt / self.memory)
+        squares, _ = lfilter([1 - fading], [1, -fading], defects[:done] ** 2, zi=[fading * start.defect**2])
+        return Rollout(q, v, a, iterations[:done], np.sqrt(squares), failure)
 
     def plan(self, dt: float) -> kernel.Plan:
         """What the kernel reads for steps of dt [s]. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""
@@ -147,12 +193,14 @@ class CompiledStep:
             mixing, mass, damping = self._mixing, self._mass, self._damping
             matrix = mass if self.form == kernel.EULER_LAGRANGE else mass / dt**2 + damping / dt
             root = np.linalg.cholesky(matrix).T  # R (m, m)
+            step = mass / dt**2 + damping / dt + self._stiffness
             pull = np.linalg.inv(root).T  # R^-T
             self._plans[dt] = self._constants._replace(
                 strain=np.concatenate([self._constants.strain, root]),
                 pull=pull @ mixing,
                 drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
                 momentum=pull @ mass / dt**2,
+                gauge=np.linalg.cholesky(mass).T @ np.linalg.inv(step),
             )
         plan = self._plans[dt]
         if self._springs is None:
@@ -168,6 +216,12 @@ def independent(mass: np.ndarray) -> np.ndarray:
     sizes, directions = np.linalg.eigh(mass)
     kept = sizes > len(mass) * np.finfo(float).eps * sizes[-1]
     return np.eye(len(mass)) if kept.all() else directions[:, kept].T
+
+
+def slowest_frequency(stiffness: np.ndarray, mass: np.ndarray) -> float:
+    """The lowest angular frequency [rad/s] of vibrations under these matrices (m, m), rigid motions of a free body left out."""
+    squares = scipy.linalg.eigh(stiffness, mass, eigvals_only=True)
+    return math.sqrt(squares[squares > 1e-8 * squares[-1]][0])
 
 
 def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
@@ -210,6 +264,7 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         drag=nothing,
         momentum=nothing,
         tethers=np.empty(0),
+        gauge=nothing,
         rounding=model.rounding_force,
     )
 
@@ -235,20 +290,3 @@ def scheme_table(scheme: Scheme, dt: float) -> np.ndarray:
 def _history(state: State) -> np.ndarray:
     before = state.previous or state
     return np.stack([state.q, state.v, state.a, before.q, before.v])
-
-
-def _rolled(
-    start: State, dt: float, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, done: int, ended: int, most: int, first: int
-) -> Rollout:
-    """What the kernel wrote, as a Rollout."""
-    failure = None
-    if done < len(states):
-        reason = {
-            kernel.NOT_FINITE: "the residual of the first guess is not finite",
-            kernel.TOO_MANY: f"{most} Newton iterations did not reach the tolerance",
-            kernel.NO_DECREASE: "the line search found no decrease",
-        }[ended]
-        history = tuple(norms[: 1 + iterations[done]])
-        failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
-    q, v, a = states[:done].transpose(1, 0, 2)
-    return Rollout(q, v, a, iterations[:done], failure)

@@ -21,10 +21,11 @@ import numpy as np
 
 from hodsim.checks import shape
 from hodsim.dynamics import State
-from hodsim.fem import FullModel, Load
+from hodsim.fem import FullModel, Load, Rayleigh
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import Motion, features_of
+from hodsim.reduced.indicator import Indicator
 from hodsim.solve import Dense
 from hodsim.subspace import Model, Subspace
 
@@ -33,33 +34,46 @@ class ReducedModel:
     """A full model confined to a subspace; steps like the full model, r unknowns instead of d.
 
     elasticity defaults to the exact one. Forces are given in feature space, W^T f (m,): see generalized_force. rounding_force is the full
-    model's, seen through the Jacobian of the rest shape.
+    model's, seen through the Jacobian of the rest shape. indicator estimates the error of its states, where it has one.
     """
 
-    def __init__(self, full: FullModel, subspace: Subspace, *, elasticity: Elasticity | None = None):
+    def __init__(self, full: FullModel, subspace: Subspace, *, elasticity: Elasticity | None = None, indicator: Indicator | None = None):
         subspace.check_fits(full.n_dofs)
         W = subspace.basis
-        self.full, self.subspace = full, subspace
+        self.full, self.subspace, self.indicator = full, subspace, indicator
         self.elasticity = ExactElasticity(full, subspace) if elasticity is None else elasticity
         self.features = features_of(subspace)
         self.mass = W.T @ (full.mass @ W)  # (m, m)
-        damping = full.damping_matrix
-        self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
+        self.rest_stiffness = W.T @ (full.rest_stiffness @ W)  # of every element, whatever the elasticity
+        self.damping = self._projected_damping()
         rest = self.features.motion(*np.zeros((2, subspace.dim)))
         self.rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
 
     def with_elasticity(self, elasticity: Elasticity) -> ReducedModel:
-        """The same model with another elastic potential; all else is shared."""
+        """The same model with another elastic potential, and no indicator, which is made for one; all else is shared."""
         other = copy(self)
-        other.elasticity, other._last = elasticity, None
+        other.elasticity, other.indicator, other._last = elasticity, None, None
         return other
+
+    def with_damping(self, damping: Rayleigh) -> ReducedModel:
+        """The same model with another damping, the full model's as well; all else is shared."""
+        other = copy(self)
+        other.full = self.full.with_damping(damping)
+        other.damping = other._projected_damping()
+        return other
+
+    def _projected_damping(self) -> np.ndarray:
+        """C^ = W^T C W (m, m)."""
+        C, W = self.full.damping_matrix, self.subspace.basis
+        return np.zeros_like(self.mass) if C is None else W.T @ (C @ W)
 
     @classmethod
     def of(cls, model: Model) -> ReducedModel:
-        """The reduced model of a model file, with the cubature that is stored in it, if any."""
+        """The reduced model of a model file, with the cubature and the error indicator that are stored in it, if any."""
         elasticity = None if model.cubature is None else Cubature(model.full, model.subspace, *model.cubature)
-        return cls(model.full, model.subspace, elasticity=elasticity)
+        indicator = None if model.indicator is None else Indicator.of(model.indicator)
+        return cls(model.full, model.subspace, elasticity=elasticity, indicator=indicator)
 
     def generalized_force(self, force: np.ndarray | Load) -> np.ndarray | Load:
         """W^T f (m,) of nodal forces f (d,) [N], or the same of a load that varies in time."""

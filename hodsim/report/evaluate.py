@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from hodsim.checks import positive
 from hodsim.dynamics import Advance, Scheme, State, backward_euler, simulate
 from hodsim.fem import FullModel, Load
-from hodsim.reduced import CompiledStep, ReducedModel
+from hodsim.reduced import CompiledStep, Indicator, ReducedModel
 from hodsim.report.machine import environment
 from hodsim.report.records import Evaluation, Failure, Record, energy_deviation, relative_rms
 from hodsim.snapshots import LoadCase
@@ -144,6 +144,7 @@ class _Runner:
     displacement: Callable[[State], np.ndarray]
     velocity: Callable[[State], np.ndarray]
     advance: Advance | None = None
+    indicator: Indicator | None = None
 
     def run(self, case: LoadCase, shapes: Mapping[str, np.ndarray], *, dt: float, steps: int, scheme: Scheme, tolerance: float) -> _Run:
         """Step one load case from rest and time each step."""
@@ -177,8 +178,8 @@ class _Runner:
         elapsed = time.perf_counter() - started
         done = len(run.q)
         states = [
-            State((i + 1) * dt, q, v, a, iterations=int(iterations))
-            for i, (q, v, a, iterations) in enumerate(zip(run.q, run.v, run.a, run.iterations, strict=True))
+            State((i + 1) * dt, q, v, a, iterations=int(iterations), defect=float(defect))
+            for i, (q, v, a, iterations, defect) in enumerate(zip(run.q, run.v, run.a, run.iterations, run.defect, strict=True))
         ]
         failure = None if run.failure is None else self._failure(case, run.failure, len(forces))
         return _Run(case.name, states, [elapsed / max(done, 1)] * done, failure)
@@ -203,6 +204,7 @@ def _reduced_runner(contender: Contender) -> _Runner:
         model.displacement,
         model.velocity,
         contender.advance,
+        model.indicator,
     )
 
 
@@ -227,6 +229,9 @@ class _Trace:
     energy: np.ndarray
     seconds: np.ndarray
     iterations: np.ndarray
+    deviation: np.ndarray
+    estimate: np.ndarray
+    light: np.ndarray
     tip_error: float
     position_error: float
     velocity_error: float
@@ -282,13 +287,18 @@ class _Observer:
         """Compare a run with the full model's motion under the same load."""
         motion = self.motion(runner, run)
         taken = self.steps if motion.failure is None else motion.failure.step - 1
+        distance = self._norms(motion.u - reference.u)
+        states, indicator = run.states[:taken], runner.indicator
         return _Trace(
             tip=motion.tip,
             energy=motion.energy,
             seconds=_padded(run.seconds[:taken], self.steps),
-            iterations=_padded([state.iterations for state in run.states[:taken]], self.steps),
+            iterations=_padded([state.iterations for state in states], self.steps),
+            deviation=distance / (indicator.scale if indicator else np.nan),
+            estimate=_padded([indicator.estimate(state) for state in states] if indicator else [], self.steps),
+            light=_padded([indicator.level(state) for state in states] if indicator else [], self.steps),
             tip_error=relative_rms(np.linalg.norm(motion.tip - reference.tip, axis=1), np.linalg.norm(reference.tip, axis=1)),
-            position_error=relative_rms(self._norms(motion.u - reference.u), self._norms(reference.u)),
+            position_error=relative_rms(distance, self._norms(reference.u)),
             velocity_error=relative_rms(self._norms(motion.du - reference.du), self._norms(reference.du)),
             energy_error=energy_deviation(motion.energy, reference.energy),
             surface=motion.surface,

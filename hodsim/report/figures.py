@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hodsim.reduced import Sampling
-from hodsim.report.records import Evaluation, Record
+from hodsim.reduced.indicator import LIMITS
+from hodsim.report.records import LIGHTS, Evaluation, Record
 
 FULL = "#5c626b"
 NETWORKS = ("#0072b2", "#56b4e9", "#004c78")
 LINEAR = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#882255", "#999933")  # Okabe & Ito, then Tol: safe for colour-blind readers
 DASHES = ("-", (0, (5, 1.6)), (0, (2, 1.4)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P")
+LIGHT_COLOURS = ("#009e73", "#e69f00", "#b2182b")
 INK, FAINT = "#1b1b1b", "#d9dbde"
 LEAST_SHOWN = 1e-6  # smaller errors are drawn at this height, since a logarithmic axis has no zero
 
@@ -251,6 +253,29 @@ def error_against_elements(samplings: Sequence[Sampling]) -> str:
     return _svg(draw, (7.6, 3.4))
 
 
+def reliability(evaluation: Evaluation) -> str:
+    """The headline's error in each step against what its indicator took it for; the lines are the indicator's limits."""
+    head = evaluation.headline
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot(xlabel="estimated error", ylabel="error", xscale="log", yscale="log")
+        for level, (light, colour) in enumerate(zip(LIGHTS, LIGHT_COLOURS, strict=True)):
+            chosen = head.light == level
+            x, y = (np.maximum(values[chosen], LEAST_SHOWN) for values in (head.estimate, head.deviation))
+            axes.scatter(x, y, s=5, color=colour, marker=MARKERS[level], linewidths=0, alpha=0.5, label=light, rasterized=True)
+        low, high = np.nanpercentile(head.estimate, [0.5, 100])
+        axes.plot([low, high], [low, high], color=INK, linewidth=1)
+        for limit in LIMITS:
+            axes.axhline(limit, color=INK, linewidth=0.8, linestyle=DASHES[2])
+        axes.set_ylim(max(float(np.nanpercentile(head.deviation, 0.5)), LEAST_SHOWN), 1.5 * max(float(np.nanmax(head.deviation)), LIMITS[-1]))
+        for axis in "xy":
+            _percent(axes, axis)
+        axes.set_xlim(low, 1.2 * high)
+        _legend(figure, axes, markerscale=4)
+
+    return _svg(draw, (7.2, 4.0))
+
+
 def leading(evaluation: Evaluation) -> list[Record]:
     """The models that a crowded figure shows: the headline, its linear rival and the most accurate of the others."""
     first = [model for model in (evaluation.headline, evaluation.rival) if model is not None]
@@ -270,9 +295,9 @@ def _error_point(axes: Axes, x: float, model: Record, look: Look) -> None:
     axes.annotate(model.name, (x, mean), (7, 3), textcoords="offset points", color=look.colour, fontsize=9.5)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes, *, markerscale: float = 1.0) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5), columnspacing=1.6)
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5), columnspacing=1.6, markerscale=markerscale)
 
 
 def _percent(axes: Axes, which: str) -> None:

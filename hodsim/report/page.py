@@ -14,8 +14,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hodsim.reduced import Sampling
+from hodsim.reduced.indicator import LIMITS
 from hodsim.report import figures
-from hodsim.report.records import Evaluation, Record, Spread
+from hodsim.report.records import Evaluation, Record, Spread, trust
 from hodsim.report.render import Body, Scene, animation, picture
 from hodsim.storage import write_atomically
 
@@ -41,6 +42,11 @@ SAMPLING_CAPTION = (
     "the fit on validation poses. The horizontal line is the error with all elements; the elements in use are the fewest that come near it."
 )
 
+RELIABILITY_CAPTION = (
+    "The network's error |u \N{MINUS SIGN} u_full| in the norm of the mass matrix, over that of a typical training motion, against what its own "
+    "indicator took it for: a dot a step of the held-out cases, in the colour of the light that it showed. The lines are the limits of 3 % and 10 %."
+)
+
 
 class ReportFiles(NamedTuple):
     html: Path
@@ -58,17 +64,20 @@ def write_report(
     command: str = "hodsim beam",
     rough: bool = False,
     samplings: Sequence[Sampling] = (),
+    provenance: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> ReportFiles:
     """Write report.html, report.json, picture.png and animation.mp4 into the directory and return their paths.
 
     offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command
     what makes the report again; rough marks figures as not to be quoted; samplings is the curve by which the number of elements of the
-    headline's cubature was chosen. progress is called with the frames drawn and in all.
+    headline's cubature was chosen; provenance, e.g. the settings of a project, goes into report.json as it is. progress is called with the
+    frames drawn and in all.
     """
     directory = Path(directory)
     files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4")))
-    write_atomically(files.json, json.dumps(summary(evaluation, offline=offline, rough=rough, samplings=samplings), indent=2, allow_nan=False) + "\n")
+    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings) | {"provenance": dict(provenance or {})}
+    write_atomically(files.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     still = scene(evaluation)
     picture(files.picture, still, frame=_telling_frame(still))
     animation(files.animation, still, progress=progress)
@@ -118,6 +127,7 @@ def _content(evaluation: Evaluation, offline: Mapping[str, float], rough: bool) 
                 "failed_steps": model.failed_steps,
                 "speedup": evaluation.speedup(model),
                 "tip_error_per_case": dict(zip(names, model.tip_error, strict=True)),
+                "indicator": {each.light: {"share": each.share, "beyond": list(each.beyond)} for each in trust(model)},
             }
             for model in evaluation.models
         ],
@@ -216,6 +226,7 @@ def render_page(
             name: {"svg": getattr(figures, name)(evaluation), "caption": caption.format(head=head.name)}
             for name, caption in CAPTIONS.items()
         }
+        | ({"reliability": {"svg": figures.reliability(evaluation), "caption": RELIABILITY_CAPTION}} if trust(head) else {})
         | ({"error_against_elements": {"svg": figures.error_against_elements(samplings), "caption": SAMPLING_CAPTION}} if samplings else {}),
         percent=_percent,
         number=_number,
@@ -241,6 +252,7 @@ def warnings(evaluation: Evaluation) -> list[str]:
         )
     else:
         said.append(f"No load case errs by more than {TRUSTED:.0%} at the tip; the worst is {name} ({loads}).")
+    said += _trust_sentence(head)
     if better := evaluation.better():
         names = " and ".join(model.name for model in better)
         said.append(f"{names} {'is' if len(better) == 1 else 'are'} both more accurate and faster in this run.")
@@ -252,6 +264,21 @@ def warnings(evaluation: Evaluation) -> list[str]:
     if evaluation.full.failures:
         said.append(f"The full model itself failed in {len(evaluation.full.failures)} load case(s), which are left out.")
     return said
+
+
+def _trust_sentence(head: Record) -> list[str]:
+    """What the light of the indicator is worth, if there is one."""
+    shown = {each.light: each for each in trust(head)}
+    if not shown:
+        return []
+    low, high = LIMITS
+    clauses = [
+        f"{light} in {_percent(each.share)} of the steps, of which {_percent(each.beyond[0])} err by more than {low:.0%} "
+        f"of a typical motion and {_percent(each.beyond[1])} by more than {high:.0%}"
+        for light, each in shown.items()
+        if each.share > 0
+    ]
+    return [f"It tells by itself how far to trust it: its light was {'; '.join(clauses)}."]
 
 
 def _families(evaluation: Evaluation) -> list[dict[str, object]]:

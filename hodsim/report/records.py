@@ -20,6 +20,10 @@ from functools import cached_property
 
 import numpy as np
 
+from hodsim.reduced.indicator import LIMITS
+
+LIGHTS = ("green", "amber", "red")
+
 
 def relative_rms(difference: np.ndarray, reference: np.ndarray) -> float:
     """sqrt(sum difference^2 / sum reference^2) for norms over time (steps,); 0 when both vanish.
@@ -78,8 +82,10 @@ class Record:
     """One model on every load case; the full model's errors are zero. Steps that were not reached are NaN.
 
     tip (cases, steps, 3) is the tip's displacement [m]; energy (cases, steps) [J]; seconds and iterations (cases, steps) the cost of
-    each step and its Newton iterations; tip_error, position_error, velocity_error and energy_error (cases,) as defined above; surface
-    (cases, frames, vertices, 3) the displacement of the surface's vertices at the evaluation's frames [m].
+    each step and its Newton iterations; deviation, estimate and light (cases, steps) the error |u - u_full|_M over that of a typical
+    motion, what the model's indicator took it for, and the light it showed (0 green, 1 amber, 2 red), NaN for a model without;
+    tip_error, position_error, velocity_error and energy_error (cases,) as defined above; surface (cases, frames, vertices, 3) the
+    displacement of the surface's vertices at the evaluation's frames [m].
     """
 
     name: str
@@ -90,6 +96,9 @@ class Record:
     energy: np.ndarray
     seconds: np.ndarray
     iterations: np.ndarray
+    deviation: np.ndarray
+    estimate: np.ndarray
+    light: np.ndarray
     tip_error: np.ndarray
     position_error: np.ndarray
     velocity_error: np.ndarray
@@ -109,6 +118,29 @@ class Record:
     def milliseconds(self, percentile: float) -> float:
         """A percentile of the time of a step [ms]; NaN when no step was taken."""
         return 1e3 * _nan_statistic(lambda seconds: np.percentile(seconds, percentile), self.seconds)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a light of the indicator was worth: the share of the steps it was shown in, and among these the share whose error was beyond each
+    of the indicator's limits."""
+
+    light: str
+    share: float
+    beyond: tuple[float, ...]
+
+
+def trust(record: Record) -> list[Trust]:
+    """Each light of a record's indicator; empty for a model without."""
+    shown = ~np.isnan(record.light)
+    if not shown.any():
+        return []
+    found = []
+    for level, light in enumerate(LIGHTS):
+        errors = record.deviation[record.light == level]
+        beyond = tuple(float((errors > limit).mean()) if len(errors) else math.nan for limit in LIMITS)
+        found.append(Trust(light, len(errors) / int(shown.sum()), beyond))
+    return found
 
 
 def _nan_statistic(statistic, values: np.ndarray) -> float:

@@ -1,7 +1,9 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
     model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
-    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature
+    arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
+
+Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,18 +37,22 @@ NETWORKS = {"trunk": Trunk, "encoder": Encoder}
 class Model:
     """A full model, a subspace of its displacements, and notes on how it was made (dt, errors, seconds, versions).
 
-    cubature: elements (n,) that sample the elastic energy and their weights (n,), or None for all of them."""
+    cubature: elements (n,) that sample the elastic energy and their weights (n,), or None for all of them. indicator: the arrays of the error
+    indicator by name, or None."""
 
     full: FullModel
     subspace: Subspace
     notes: dict[str, Any] = field(default_factory=dict)
     cubature: tuple[np.ndarray, np.ndarray] | None = None
+    indicator: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self):
         self.subspace.check_fits(self.full.n_dofs)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the model file. Raises OSError naming the path, leaving what was there, when it cannot be written."""
+    def save(self, path: Path | str, *, single: bool = False) -> Path:
+        """Write the model file; in single precision it is half as large, and displacements are a ten-millionth off.
+
+        Raises OSError naming the path, leaving what was there, when it cannot be written."""
         full, subspace = self.full, self.subspace
         networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
         header = {
@@ -64,11 +71,12 @@ class Model:
             "tetrahedra": full.mesh.tetrahedra,
             "pinned": full.pinned,
             "origin": subspace.origin,
-            "basis": subspace.basis,
-            "projection": subspace.projection,
+            "basis": subspace.basis.astype(np.float32 if single else np.float64),
+            "projection": subspace.projection.astype(np.float32 if single else np.float64),
         }
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
+        arrays |= {f"indicator.{name}": value for name, value in (self.indicator or {}).items()}
         for name, network in networks.items():
             arrays |= {f"{name}.{key}": value.numpy() for key, value in network.state_dict().items()}
         buffer = io.BytesIO()
@@ -101,7 +109,8 @@ class Model:
             if stored.fingerprint != header["fingerprint"]:
                 raise ValueError(f"its fingerprint is {header['fingerprint']}, but its content's is {stored.fingerprint}")
             cubature = (arrays["cubature.elements"], arrays["cubature.weights"]) if "cubature.elements" in arrays else None
-            return cls(stored, _subspace(header, arrays), header["notes"], cubature)
+            indicator = {key.removeprefix("indicator."): value for key, value in arrays.items() if key.startswith("indicator.")}
+            return cls(stored, _subspace(header, arrays), header["notes"], cubature, indicator or None)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
 
@@ -133,8 +142,8 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
         header["subspace"]["name"],
         header["subspace"]["dim"],
         arrays["origin"],
-        arrays["basis"],
-        arrays["projection"],
+        arrays["basis"].astype(np.float64),
+        arrays["projection"].astype(np.float64),
         _network("trunk", header, arrays),
         _network("encoder", header, arrays),
     )

@@ -27,7 +27,12 @@ def record(name: str, r: int, scale: float, *, milliseconds: float, is_network: 
     frames = np.linspace(0, STEPS - 1, FRAMES).astype(int)
     surface = np.zeros((CASES, FRAMES, len(REST), 3), np.float32)
     surface[:, :, 3] = tip[:, frames]
-    return Record(name, r, "exact", is_network, tip, energy, seconds, iterations, error, error, 2 * error, 0.5 * error, surface, failures)
+    deviation = np.full((CASES, STEPS), scale) * np.linspace(0.5, 8, STEPS) if is_network else np.full((CASES, STEPS), np.nan)
+    light = np.where(deviation < 0.04, 0.0, np.where(deviation < 0.12, 1.0, 2.0)) + 0 * deviation
+    return Record(
+        name, r, "exact", is_network, tip, energy, seconds, iterations, deviation, 1.2 * deviation, light, error, error, 2 * error, 0.5 * error,
+        surface, failures,
+    )  # fmt: skip
 
 
 def evaluation(*models: Record) -> Evaluation:

@@ -138,3 +138,19 @@ def test_figures_survive_a_single_exact_model_and_a_single_case():
     """Zero errors have no logarithm, and one point has no extent."""
     made = evaluation(record("exact", 6, 0.0, milliseconds=1.0))
     assert page(made).text.count("exact") > 3
+
+
+def test_the_page_says_what_the_lights_of_the_indicator_are_worth():
+    made = evaluation(record("HoD-Net", 6, 0.02, milliseconds=0.5, is_network=True), record("PCA 6", 6, 0.8, milliseconds=0.4))
+    lights = summary(made, offline=OFFLINE)["models"][0]["indicator"]
+    head = made.headline
+    for level, light in enumerate(("green", "amber", "red")):
+        shown = head.deviation[head.light == level]
+        assert lights[light]["share"] == pytest.approx(len(shown) / head.light.size, rel=1e-5)
+        assert lights[light]["beyond"] == pytest.approx([(shown > 0.03).mean(), (shown > 0.1).mean()], rel=1e-5)
+    assert lights["red"]["beyond"][1] == 1 and lights["green"]["beyond"][1] == 0
+    assert summary(made, offline=OFFLINE)["models"][1]["indicator"] == {}
+    page = render_page(made, offline=OFFLINE, title="", command="hodsim beam")
+    assert "its light was green in" in page and "indicator took it for: a dot a step" in page
+    without = evaluation(record("PCA 6", 6, 0.8, milliseconds=0.4))
+    assert "its light was" not in render_page(without, offline=OFFLINE, title="", command="hodsim beam")

@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
     momentum: np.ndarray  # R^-T M / dt^2 (k, m)
     tethers: np.ndarray  # where the springs' strains have no force (s,)
+    gauge: np.ndarray  # G (m, m): |G p| is how far, in the norm of M, one Newton step with every feature free would go
     rounding: float  # a residual below it is rounding
 
 
@@ -157,6 +158,7 @@ def lent_plan(plan):
         lent(plan.drag),
         lent(plan.momentum),
         lent(plan.tethers),
+        lent(plan.gauge),
         plan.rounding,
     )
 

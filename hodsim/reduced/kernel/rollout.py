@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numba
 import numpy as np
 from numba import njit, prange
 
+from hodsim.reduced.kernel.dense import norm
 from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
@@ -14,13 +16,13 @@ from hodsim.reduced.kernel.plan import OPTIONS, digest, lent_plan, lent_work, me
 
 
 @merged
-def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
     """Step through forces (steps, M) on the decoder's own features from history (5, r), rows q, v, a, and q, v a step earlier (if started),
     and keep that up to date.
 
     rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
-    states (steps, 3, r), rows q, v, a, the Newton iterations (steps,) and the norms of the last step's residuals. Returns how many steps
-    were done and how the last one ended."""
+    states (steps, 3, r), rows q, v, a, the Newton iterations (steps,), the norms of the last step's residuals, and the defects |G p| (steps,).
+    Returns how many steps were done and how the last one ended."""
     steps, m = len(forces), plan.strain.shape[1]
     r, k = history.shape[1], len(plan.pull)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
@@ -65,6 +67,8 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
         history[0] = q
         history[1], history[2] = table[0, 5] * q + v0, table[1, 5] * q + a0
         states[step] = history[:3]
+        np.dot(plan.gauge, work.p, predicted)
+        defects[step] = norm(predicted)
         started = True
         before[:] = now
         now[:] = work.values[0]
@@ -72,10 +76,10 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
 
 
 @merged
-def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
     work = workspace(plan)
     result = roll(
-        lent_plan(plan), lent_work(work), form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms
+        lent_plan(plan), lent_work(work), form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects
     )  # fmt: skip
     work.pivots[0] = len(plan.strain)  # both are needed to the end
     return result
@@ -85,16 +89,16 @@ def entries(sources):
     """The functions that Python calls; they close over a digest of the files they are compiled from."""
 
     @njit(cache=True, **OPTIONS)
-    def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms):
+    def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
         _ = sources
-        return in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms)
+        return in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects)
 
     @njit(cache=True, parallel=True, **OPTIONS)
-    def rollouts(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, done, ended):
+    def rollouts(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects, done, ended):
         _ = sources
         for i in prange(len(history)):
             done[i], ended[i] = in_workspace(
-                plan, form, rates, dt, history[i], started, forces[i], tolerance, max_iterations, states[i], iterations[i], norms[i]
+                plan, form, rates, dt, history[i], started, forces[i], tolerance, max_iterations, states[i], iterations[i], norms[i], defects[i]
             )
 
     @njit(cache=True, **OPTIONS)
@@ -111,3 +115,9 @@ def entries(sources):
 
 
 rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
+
+
+def is_compiled(entry, arguments: tuple) -> bool:
+    """Whether a call of an entry point with such arguments finds it compiled, in memory or in numba's cache on disk."""
+    signature = tuple(map(numba.typeof, arguments))
+    return signature in entry.overloads or entry._cache.load_overload(signature, entry.targetctx) is not None
