@@ -125,7 +125,7 @@ def run(output: Path, quick: bool = False) -> dict:
     seconds = QUICK_SECONDS if quick else SECONDS
     trainings = [train_apart("paper", seed, seconds) for seed in (SEEDS[:1] if quick else SEEDS)]
     fields = trainings[0]["fields"]
-    others = [] if quick else [train_apart("paper", 0, seconds, method) for method in ("l-bfgs", "adam")]
+    others = [] if quick else [train_apart("paper", 0, seconds, method) for method in ("newton-krylov", "l-bfgs", "adam")]
     others += [] if quick else [train_apart(name, 0, OTHER_SECONDS) for name in PROBLEMS if name != "paper"]
     for training in (*trainings, *others):
         training.pop("fields", None)

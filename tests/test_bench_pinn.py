@@ -26,7 +26,7 @@ def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
     assert (tmp_path / "pinn.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("method", ["levenberg-marquardt", "l-bfgs", "adam"])
+@pytest.mark.parametrize("method", ["levenberg-marquardt", "newton-krylov", "l-bfgs", "adam"])
 def test_every_method_lowers_the_loss(method):
     problem = poisson(2, interior=20, side=4)
     history = train_pinn(network(problem, width=6, hidden=1), problem, seconds=0.5, method=method)

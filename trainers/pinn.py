@@ -1,6 +1,6 @@
-"""Train a physics-informed network by Levenberg-Marquardt, L-BFGS or Adam for a number of seconds; interrupted work resumes.
+"""Train a physics-informed network by Levenberg-Marquardt, Newton-Krylov, L-BFGS or Adam for a number of seconds; interrupted work resumes.
 
-A checkpoint is a safetensors file: weights, the damping and the history. L-BFGS and Adam start their memory anew on resuming.
+A checkpoint is a safetensors file: weights, the damping and the history. The others start their memory anew on resuming.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from hodsim.pinn import LevenbergMarquardt, Problem
+from hodsim.optim import NewtonKrylov
+from hodsim.pinn import LevenbergMarquardt, Problem, ResidualGaussNewton
 from hodsim.storage import write_atomically
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 ADAM_RATE = 1e-3
 
-Method = Literal["levenberg-marquardt", "l-bfgs", "adam"]
+Method = Literal["levenberg-marquardt", "newton-krylov", "l-bfgs", "adam"]
 Progress = Callable[[float, float, float], None]  # seconds done, seconds in all, loss
 
 
@@ -81,12 +82,15 @@ def stepper(network: nn.Module, problem: Problem, method: Method, damping: float
     """One step of a method: () -> the loss."""
     if method == "levenberg-marquardt":
         return (LevenbergMarquardt(network, problem) if damping is None else LevenbergMarquardt(network, problem, damping)).step
+    if method == "newton-krylov":
+        newton = NewtonKrylov(network, curvature=ResidualGaussNewton(network, problem), memory=0.0, progress=0.0)  # type: ignore[arg-type]
+        return lambda: newton.step(lambda: problem.loss(network))
     if method == "l-bfgs":
         optimizer = torch.optim.LBFGS(network.parameters(), history_size=50, line_search_fn="strong_wolfe", tolerance_change=0)
     elif method == "adam":
         optimizer = torch.optim.Adam(network.parameters(), lr=ADAM_RATE)
     else:
-        raise ValueError(f"method is {method!r}; expected 'levenberg-marquardt', 'l-bfgs' or 'adam'")
+        raise ValueError(f"method is {method!r}; expected 'levenberg-marquardt', 'newton-krylov', 'l-bfgs' or 'adam'")
 
     def closure() -> float:
         optimizer.zero_grad()

@@ -1,13 +1,18 @@
 """Physics-informed networks: derivatives and residuals against closed forms, the Jacobian against autograd, and a problem solved."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from hodsim.multicomplex import Axes, derivative, laplacian
-from hodsim.pinn import Condition, LayeredJacobian, LevenbergMarquardt, adaptive, faces, grid, network, sobol
-from hodsim.pinn.problems import PROBLEMS, paper_poisson, poisson
+from hodsim.optim import NewtonKrylov
+from hodsim.pinn import Condition, LayeredJacobian, LevenbergMarquardt, ResidualGaussNewton, adaptive, faces, grid, network, sobol
+from hodsim.pinn.problems import PROBLEMS, burgers, paper_poisson, poisson
 
 EPS = torch.finfo(torch.float64).eps
 SQUARE = [(0.0, 1.0)] * 2
@@ -42,6 +47,23 @@ def test_the_papers_source_is_the_laplacian_by_differences():
     interior = problem.conditions[0]
     source = laplacian(u, x) - interior.residual(u, x)
     torch.testing.assert_close(differences, source, rtol=0, atol=8**4 * h**2)
+
+
+def test_burgers_against_a_spectral_solver():
+    """Fourier collocation of the odd, periodic solution, integrated in time by Runge-Kutta of order 8."""
+    count, viscosity = 128, 0.1
+    x = -1 + 2 * np.arange(count) / count
+    wave = 1j * np.pi * np.fft.rfftfreq(count, 1 / count)
+
+    def rate(_, u):
+        spectrum = np.fft.rfft(u)
+        return -u * np.fft.irfft(wave * spectrum, count) + viscosity * np.fft.irfft(wave**2 * spectrum, count)
+
+    times = [0.0, 0.1, 0.4, 1.0]
+    solved = solve_ivp(rate, (0, 1), -np.sin(math.pi * x), "DOP853", times, rtol=1e-11, atol=1e-12).y.T
+    for t, u in zip(times, solved, strict=True):
+        points = torch.from_numpy(np.stack([x, np.full_like(x, t)], axis=1))
+        torch.testing.assert_close(burgers().exact(points)[:, 0], torch.from_numpy(u), rtol=0, atol=1e-9)
 
 
 def _nonlinear(field, x):
@@ -107,6 +129,16 @@ def test_levenberg_marquardt_lowers_the_loss_and_the_error(make):
         losses.append(optimizer.step())
     assert all(b <= a for a, b in zip(losses[:-1], losses[1:], strict=True))
     assert losses[-1] < 1e-6 * losses[0] and problem.error(field) < 0.02 * before
+
+
+def test_newton_krylov_lowers_the_loss_and_the_error():
+    problem = poisson(2, interior=20, side=4)
+    field = network(problem, width=6, hidden=1)
+    before, losses = problem.error(field), []
+    optimizer = NewtonKrylov(field, curvature=ResidualGaussNewton(field, problem), memory=0.0, progress=0.0)
+    for _ in range(30):
+        losses.append(optimizer.step(lambda: problem.loss(field)))
+    assert losses[-1] < 1e-2 * losses[0] and problem.error(field) < 0.1 * before
 
 
 def test_parameters_outside_of_linear_layers_are_refused():

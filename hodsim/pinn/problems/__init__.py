@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from hodsim.pinn.problem import Problem
+from hodsim.pinn.problems.burgers import burgers
 from hodsim.pinn.problems.heat import heat
 from hodsim.pinn.problems.helmholtz import helmholtz
 from hodsim.pinn.problems.plates import biharmonic, clamped_beam
@@ -13,9 +14,10 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "poisson-10": lambda: poisson(10),
     "poisson-100": lambda: poisson(100, interior=200, side=2),
     "heat": heat,
+    "burgers": burgers,
     "helmholtz": helmholtz,
     "biharmonic": biharmonic,
     "beam": clamped_beam,
 }
 
-__all__ = ["PROBLEMS", "biharmonic", "clamped_beam", "heat", "helmholtz", "paper_poisson", "poisson"]
+__all__ = ["PROBLEMS", "biharmonic", "burgers", "clamped_beam", "heat", "helmholtz", "paper_poisson", "poisson"]
