@@ -24,6 +24,7 @@ from hodsim.project import Project
 from hodsim.snapshots import Record
 from hodsim.storage import reserved
 from hodsim.subspace import Model
+from hodsim.trainers.latent import try_dimensions
 
 PROJECT = """
 mesh = "body.msh"
@@ -232,6 +233,45 @@ def test_a_project_stands_for_its_model(folder, tmp_path):
     assert "3 steps of 0.005 s" in run.stdout
     run = hodsim("simulate", "study/model.hod", "--set", "seed=1", "--output", "some.csv", folder=folder)
     assert run.returncode == 1 and "study/model.hod is a model file; name the project" in run.stderr
+
+
+@pytest.fixture
+def copied(folder, tmp_path) -> Path:
+    """The folder with its snapshots, to be trained in otherwise."""
+    (tmp_path / "study").mkdir()
+    for name in ("body.msh", "body.toml", "study/snapshots"):
+        source, target = folder / name, tmp_path / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    return tmp_path
+
+
+def test_the_latent_dimension_is_chosen_from_the_error_of_simulations(copied, monkeypatch):
+    monkeypatch.setattr(try_dimensions, "__kwdefaults__", {**try_dimensions.__kwdefaults__, "dimensions": (2, 4)})
+    run = hodsim("train", "body.toml", "--latent", "auto", folder=copied)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((copied / "study" / "latent.json").read_text())
+    assert [trial["dim"] for trial in found["trials"]] == [2, 4] and run.stdout.count("us a step") == 2
+    model = Model.load(copied / "study" / "model.hod")
+    assert model.subspace.dim == found["chosen"] == Project.open(copied / "study").settings.subspace.latent
+    assert (copied / "study" / "latent.png").read_bytes().startswith(b"\x89PNG")
+    run = hodsim("snapshots", "body.toml", "--set", "subspace.latent=none", folder=copied)
+    assert run.returncode == 1 and "subspace.latent" in run.stderr and "auto" in run.stderr
+
+
+def test_load_cases_are_added_until_the_target_is_met_or_the_budget_is_spent(copied, monkeypatch):
+    monkeypatch.setattr("hodsim.apps.train.BATCH", 2)
+    run = hodsim("train", "body.toml", "--target-error", 1e-9, "--budget", 3, folder=copied)
+    assert run.returncode == 0, run.stderr
+    assert [f"load cases added: {n}" in run.stdout for n in (0, 2, 3)] == [True] * 3 and "the target is not met by 3" in run.stdout
+    stored = Project.open(copied / "study")
+    added = stored.settings.sweep.added
+    assert len(added) == 3 and min(added) >= 6
+    names = {f"train-{number:04d}" for number in added}
+    assert names <= {case.name for case in stored.cases} == {path.stem for path in (copied / "study" / "snapshots").glob("*.h5")}
+    run = hodsim("train", "body.toml", "--target-error", 0.999, folder=copied)  # goes on from there
+    assert run.returncode == 0 and "is up to date" in run.stdout and "load cases added: 3" in run.stdout
+    run = hodsim("train", "body.toml", "--target-error", 2, folder=copied)
+    assert run.returncode == 1 and "--target-error is 2.0; expected a number strictly between 0.0 and 1.0" in run.stderr
 
 
 def test_two_commands_are_not_at_work_in_one_folder(folder):

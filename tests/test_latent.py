@@ -37,7 +37,7 @@ def test_each_dimension_is_trained_judged_and_timed_until_the_target_is_met(tmp_
         return {1: 0.3, 2: 0.05, 3: 0.01}[subspace.dim]
 
     def run(target=None, dimensions=(1, 2, 3, 6)):
-        options = {"folder": tmp_path / "latent", "dimensions": dimensions, "target": target}
+        options = {"checkpoint": lambda dim: tmp_path / f"{dim}.safetensors", "dimensions": dimensions, "target": target}
         return try_dimensions(full, made, shapes, TRAINING, judge, progress=lambda *seen: told.append(seen), **options)
 
     found = run()  # 6 are no fewer than the coordinates
@@ -47,4 +47,4 @@ def test_each_dimension_is_trained_judged_and_timed_until_the_target_is_met(tmp_
     assert [trial.dim for trial in run(target=0.1)] == [1, 2]
     assert choose(found).dim == 3
     with pytest.raises(ValueError, match="validation"):
-        try_dimensions(full, made.split("train"), shapes, TRAINING, judge, folder=tmp_path / "none", dimensions=(1,))
+        try_dimensions(full, made.split("train"), shapes, TRAINING, judge, checkpoint=lambda dim: tmp_path / "none", dimensions=(1,))

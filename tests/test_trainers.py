@@ -247,7 +247,7 @@ training = {epochs = 7, batch = 15, stride = 1, rounds = 0}
     alone = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))[1]
     # 80 poses in batches of 15: the last is of 5, of which one process has 3; six digits are told
     assert torchrun(tmp_path / "body.toml", 2)[0] == pytest.approx(alone.best, rel=1e-6)
-    resumed = checkpoint_file(project)
+    resumed = checkpoint_file(project, 2)
     again = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=resumed, device=torch.device("cpu"))[1]
     assert again.epochs == 7  # all of them by the two processes: what `hodsim train` finds is done
     np.testing.assert_allclose(again.training, alone.training, rtol=1e-9)

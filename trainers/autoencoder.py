@@ -64,7 +64,10 @@ class Training:
 
     @classmethod
     def of(cls, project: Project) -> Training:
+        """The settings of a project. Raises ValueError while its latent dimension is still to be chosen."""
         s, how = project.settings, project.settings.training
+        if s.subspace.latent == "auto":
+            raise ValueError("subspace.latent is auto; expected a number, which `hodsim train` chooses")
         return cls(
             s.subspace.latent, s.subspace.hidden, s.subspace.coordinates, how.stride, how.batch, how.epochs, how.learning_rate,
             how.rounds, seed=s.seed, precision=how.precision,
@@ -241,8 +244,9 @@ def _warm_cosine(done: float) -> float:
     return min(1.0, 0.05 + done / 0.05) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def checkpoint_file(project: Project) -> Path:
-    return project.output / "checkpoint.safetensors"
+def checkpoint_file(project: Project, dim: int) -> Path:
+    """Of the training at latent dimension r: each has its own, so that those that were tried are not trained again."""
+    return project.output / f"checkpoint-{dim}.safetensors"
 
 
 def main() -> None:
@@ -254,7 +258,8 @@ def main() -> None:
     project = Project.open(options.project, options.set)
     snapshots, training = project.snapshots(), Training.of(project)
     with team() as (mates, device), project.at_work() if mates.rank == 0 else nullcontext():
-        _, fitted, _ = train_autoencoder(project.full, snapshots, training, checkpoint=checkpoint_file(project), device=device, team=mates)
+        checkpoint = checkpoint_file(project, training.dim)
+        _, fitted, _ = train_autoencoder(project.full, snapshots, training, checkpoint=checkpoint, device=device, team=mates)
         if mates.rank == 0:
             print(f"validation loss {fitted.best:.6e} after {fitted.epochs} epochs in {mates.size} processes, {fitted.seconds:.1f} s")
             print(f"Next: hodsim train {options.project}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hodsim.fem import FullModel
 from hodsim.reduced import CompiledStep, Cubature, ReducedModel, fitting_poses
@@ -37,28 +38,32 @@ def try_dimensions(
     training: Training,
     judge: Callable[[Subspace], float],
     *,
-    folder: Path,
+    checkpoint: Callable[[int], Path],
     dimensions: Sequence[int] = DIMENSIONS,
     target: float | None = None,
+    device: torch.device | None = None,
     progress: Callable[[int, int, Trial], None] | None = None,
 ) -> list[Trial]:
-    """Train at each r, the checkpoints in folder; end with the first whose error is at most the target, if there is one.
+    """Train at each r, checkpoint saying in which file; end with the first whose error is at most the target, if there is one.
 
-    judge gives the error of a subspace, as `train_autoencoder` takes it. Raises ValueError when there is no validation case."""
+    judge gives the error of a subspace, as `train_autoencoder` takes it. Raises ValueError when there is no validation case,
+    KeyboardInterrupt when Ctrl-C ended a training: what is done is not done again."""
     if not snapshots.split("validation").cases:
         raise ValueError("there are 0 validation cases to choose the latent dimension by; expected some")
     trials: list[Trial] = []
-    folder.mkdir(parents=True, exist_ok=True)
     for number, dim in enumerate(dimensions, 1):
         if dim >= training.coordinates:
             break
-        checkpoint = folder / f"latent-{dim}.safetensors"
-        subspace, fitted, refined = train_autoencoder(full, snapshots, replace(training, dim=dim), checkpoint=checkpoint, judge=judge)
+        subspace, fitted, refined = train_autoencoder(
+            full, snapshots, replace(training, dim=dim), checkpoint=checkpoint(dim), device=device, judge=judge
+        )
+        if fitted.interrupted or refined.interrupted:
+            raise KeyboardInterrupt
         error = refined.best if refined.epochs else judge(subspace)
         trials.append(Trial(dim, error, _microseconds(full, subspace, snapshots, shapes), fitted.seconds + refined.seconds))
         if progress:
             progress(number, len(dimensions), trials[-1])
-        if (target is not None and error <= target) or fitted.interrupted or refined.interrupted:
+        if target is not None and error <= target:
             break
     return trials
 

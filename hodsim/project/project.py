@@ -96,8 +96,26 @@ class Project:
         s = self.settings
         if s.cases:
             return [case.load_case() for case in s.cases]
-        duration = s.simulation.steps * s.simulation.dt
-        return sweep(train=s.sweep.train, validation=s.sweep.validation, test=s.sweep.test, seed=s.seed, duration=duration)
+        base = self._sweep(train=s.sweep.train, validation=s.sweep.validation, test=s.sweep.test)
+        added = {number for number in s.sweep.added if number >= s.sweep.train}
+        further = self.further_cases(max(added) + 1 - s.sweep.train) if added else []
+        return base + [further[number - s.sweep.train] for number in sorted(added)]
+
+    def further_cases(self, number: int) -> list[LoadCase]:
+        """The training cases that a sweep longer by a number would have more. Raises ValueError where the cases are given one by one."""
+        s = self.settings
+        if s.cases:
+            raise ValueError(f"the project gives {len(s.cases)} load cases of its own; expected a [sweep], which can be made longer")
+        return self._sweep(train=s.sweep.train + number)[s.sweep.train :]
+
+    def stored_additions(self) -> tuple[int, ...]:
+        """sweep.added of the settings in the output folder, or else of these."""
+        file = self.output / FILE
+        return (toml.read(file) if file.exists() else self.settings).sweep.added
+
+    def _sweep(self, **sizes: int) -> list[LoadCase]:
+        s = self.settings.simulation
+        return sweep(**sizes, seed=self.settings.seed, duration=s.steps * s.dt)
 
     def generate(self, *, workers: int, scheduler: str | None = None, progress: Progress | None = None) -> Snapshots:
         """The snapshots, of which those that are not there yet are simulated."""
@@ -125,10 +143,11 @@ class Project:
 
         Raises BlockingIOError if another process is at work there, ValueError if it holds results of other settings."""
         with reserved(self.output):
-            self._store()
+            self.store()
             yield
 
-    def _store(self) -> None:
+    def store(self) -> None:
+        """Write the settings into the output folder, as `at_work` does. Raises ValueError if it holds results of others."""
         file = self.output / FILE
         if file.exists():
             changed = list(_differences(_physics(toml.read(file)), _physics(self.settings)))

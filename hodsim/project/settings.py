@@ -61,6 +61,7 @@ class Sweep(Section):
     train: PositiveInt = Field(default=100, description="load cases to train on")
     validation: PositiveInt = Field(default=10, description="load cases to choose by")
     test: PositiveInt = Field(default=20, description="load cases held out for the report")
+    added: tuple[Count, ...] = Field(default=(), description="numbers of further cases to train on, as `hodsim train --target-error` picks them")
     precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64, of what is stored")
 
 
@@ -109,13 +110,13 @@ class Case(Section):
 class Subspace(Section):
     """The network."""
 
-    latent: PositiveInt = Field(default=6, description="latent dimension r")
+    latent: PositiveInt | Literal["auto"] = Field(default=6, description='latent dimension r; "auto" tries several')
     hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1, description="widths of the hidden layers of the decoder")
     coordinates: int = Field(default=24, ge=2, description="principal coordinates of the poses that the network works in")
 
     @model_validator(mode="after")
     def _fits(self) -> Subspace:
-        if self.latent >= self.coordinates:
+        if self.latent != "auto" and self.latent >= self.coordinates:
             raise ValueError(f"latent is {self.latent}; expected fewer than the {self.coordinates} coordinates")
         return self
 

@@ -2,6 +2,7 @@
 
 from hodsim.report.contenders import contenders
 from hodsim.report.evaluate import Contender, evaluate
+from hodsim.report.latent import latent_figure
 from hodsim.report.page import ReportFiles, summary, write_report
 from hodsim.report.records import Evaluation, Failure, Record, Spread
 from hodsim.report.render import Body, Scene, animation, film, picture
@@ -19,6 +20,7 @@ __all__ = [
     "contenders",
     "evaluate",
     "film",
+    "latent_figure",
     "picture",
     "summary",
     "write_report",
