@@ -10,7 +10,7 @@ import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune")
+BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "pinn")
 
 
 def bench(

@@ -1,0 +1,55 @@
+"""The benchmark of physics-informed networks in seconds, and the trainer's methods, checkpoints and refusals."""
+
+import json
+
+import pytest
+import torch
+
+from hodsim.benchmarks import pinn
+from hodsim.pinn import network
+from hodsim.pinn.problems import clamped_beam, paper_poisson, poisson
+from hodsim.trainers.pinn import train_pinn
+
+
+def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
+    monkeypatch.setitem(pinn.PROBLEMS, "paper", lambda: paper_poisson(interior=4, side=4))
+    monkeypatch.setattr(pinn, "QUICK_SECONDS", 1.0)
+    monkeypatch.setattr(pinn, "POINTS", 20)
+    monkeypatch.setattr(pinn, "REPEATS", 1)
+    monkeypatch.setattr(pinn, "train_apart", pinn.train)
+    pinn.run(tmp_path, quick=True)
+    report = json.loads((tmp_path / "pinn.json").read_text())
+    assert 0 < report["paper"][0]["error"] < 2 and report["paper"][0]["steps"] >= 1
+    assert set(report["laplacian"]) == {"hodsim", "torch.autograd", "torch.func"}
+    assert [row["rows"] for row in report["scaling"]["order"]] == [2, 3, 4, 5, 6, 7]
+    assert "| Poisson, k = 1..8 | levenberg-marquardt | 0 |" in (tmp_path / "pinn.md").read_text()
+    assert (tmp_path / "pinn.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["levenberg-marquardt", "newton-krylov", "l-bfgs", "adam"])
+def test_every_method_lowers_the_loss(method):
+    problem = poisson(2, interior=20, side=4)
+    history = train_pinn(network(problem, width=6, hidden=1), problem, seconds=0.5, method=method)
+    assert history.loss[-1] < history.loss[0] or len(history.loss) == 1
+
+
+def test_a_training_resumes(tmp_path):
+    problem, file = clamped_beam(interior=10), tmp_path / "beam.safetensors"
+    first = network(problem, width=6, hidden=1)
+    before = train_pinn(first, problem, seconds=0.2, checkpoint=file)
+    other = network(problem, width=6, hidden=1, seed=1)
+    after = train_pinn(other, problem, seconds=before.spent, checkpoint=file)
+    assert after.loss == before.loss
+    for a, b in zip(first.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+    more = train_pinn(other, problem, seconds=before.spent + 0.2, checkpoint=file)
+    assert more.loss[: len(before.loss)] == before.loss and len(more.loss) > len(before.loss)
+
+
+def test_bad_input_is_refused(tmp_path):
+    problem, file = clamped_beam(interior=5), tmp_path / "broken"
+    with pytest.raises(ValueError, match="'sgd'"):
+        train_pinn(network(problem), problem, seconds=1, method="sgd")  # type: ignore[arg-type]
+    file.write_text("no checkpoint")
+    with pytest.raises(ValueError, match="corrupt"):
+        train_pinn(network(problem), problem, seconds=1, checkpoint=file)
