@@ -23,7 +23,7 @@ PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.bench
 
 # A module imports from its own layer and from those before it.
 LAYERS = (
-    "checks", "storage", "multicomplex", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
+    "checks", "storage", "multicomplex", "contractive", "solve", "optim", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
     "report", "viewer", "trainers", "benchmarks", "apps",
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ CONFINED = {
     "meshio": {"mesh"},
     "typer": {"apps"},
     "rich": {"apps"},
-    "torch": {"checks", "multicomplex", "optim", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
+    "torch": {"checks", "multicomplex", "contractive", "optim", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
 }
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "helpers", "misc", "tools"}
