@@ -32,6 +32,8 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of initial weights and order.")] = Training.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    jacobian_weight: Annotated[float, typer.Option(min=0, help="Of the encoder's contractive term |Df|^2, relative to PCA's.")] = 0.0,
+    hessian_weight: Annotated[float, typer.Option(min=0, help="Of its squared diagonal second derivatives, likewise.")] = 0.0,
 ) -> None:
     """Train the autoencoder on a study's snapshots and save model.hod. An interrupted training continues; Ctrl-C keeps the best so far.
 
@@ -40,8 +42,9 @@ def train(
     problem = Problem.load(study)
     full = problem.full_model()
     training = Training(
-        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed
-    )
+        dim=latent, hidden=(width, width), coordinates=coordinates, epochs=epochs, learning_rate=learning_rate, seed=seed,
+        jacobian_weight=jacobian_weight, hessian_weight=hessian_weight,
+    )  # fmt: skip
     chosen = None if device == "auto" else torch.device(device)
     make_model(full, Snapshots.load(study / "snapshots", full), training, study, elements=elements, device=chosen)
     say(f"Next: hodsim report {study}   or   hodsim view {study / 'model.hod'}")

@@ -140,6 +140,19 @@ def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(s
     assert identity(full, snapshots, TRAINING) == identity(full, snapshots, TRAINING)
 
 
+def test_contractive_weights_are_relative_to_the_encoder_of_pca(snapshots, tmp_path):
+    """Untrained, the encoder is PCA's: the terms add jacobian_weight times one and, it being linear, hessian_weight times zero."""
+    full, still = small_beam(), replace(TRAINING, epochs=1, learning_rate=0.0)
+    contractive = replace(still, jacobian_weight=0.3, hessian_weight=0.7)
+    plain, penalised = (
+        train_autoencoder(full, snapshots, t, checkpoint=tmp_path / f"{t.jacobian_weight}", device=torch.device("cpu"))[1].training[0]
+        for t in (still, contractive)
+    )
+    assert penalised - plain == pytest.approx(0.3, rel=1e-9)
+    assert identity(full, snapshots, still) != identity(full, snapshots, contractive)
+    assert "jacobian_weight" not in identity(full, snapshots, still)  # a model from before there were weights is still up to date
+
+
 def test_training_lowers_the_loss(snapshots, tmp_path):
     _, fitted = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
     assert fitted.epochs == 60

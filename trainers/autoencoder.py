@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hodsim.contractive import contractive_terms
 from hodsim.fem import FullModel
 from hodsim.snapshots import Snapshots
 from hodsim.subspace import Autoencoder, Subspace, principal_directions
@@ -31,7 +32,8 @@ from hodsim.trainers.loop import Fit, Progress, fit
 @dataclass(frozen=True)
 class Training:
     """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose, and Adam's
-    batch size, number of epochs and highest learning rate."""
+    batch size, number of epochs and highest learning rate. jacobian_weight, hessian_weight: of the encoder's contractive terms
+    (HoD-Net, eq. 11) relative to what PCA's encoder would have, sum_i 1/s_i^2 and sum_i 1/s_i^4 for its deviations s."""
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
@@ -41,6 +43,8 @@ class Training:
     epochs: int = 500
     learning_rate: float = 3e-3
     seed: int = 0
+    jacobian_weight: float = 0.0
+    hessian_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,18 @@ def train_autoencoder(
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
+    inverse = torch.from_numpy(1 / energies[: training.dim])
+    alpha, beta = training.jacobian_weight / float(inverse.sum()), training.hessian_weight / float((inverse**2).sum())
+
+    def loss(indices: torch.Tensor) -> torch.Tensor:
+        error = data["train"].loss(model, indices)
+        if not (alpha or beta):
+            return error
+        return error + contractive_terms(model.encoder, data["train"].coordinates[indices], jacobian_weight=alpha, hessian_weight=beta).penalty
+
     fitted = fit(
         model,
-        lambda indices: data["train"].loss(model, indices),
+        loss,
         samples=len(data["train"].coordinates),
         validate=lambda: float(data["validation"].loss(model, slice(None))),
         optimizer=torch.optim.Adam(model.parameters(), betas=(0.9, 0.99)),
@@ -122,7 +135,11 @@ def prepare(
 def identity(full: FullModel, snapshots: Snapshots, training: Training) -> str:
     """What a checkpoint must agree with to be continued."""
     cases = hashlib.sha256("".join(case.to_json() for case in snapshots.cases).encode()).hexdigest()[:16]
-    return json.dumps([full.fingerprint, snapshots.dt, snapshots.displacements.shape, cases, asdict(training)])
+    settings = asdict(training)
+    for unused in ("jacobian_weight", "hessian_weight"):  # models from before there were these weights stay as they are
+        if not settings[unused]:
+            del settings[unused]
+    return json.dumps([full.fingerprint, snapshots.dt, snapshots.displacements.shape, cases, settings])
 
 
 def _warm_cosine(done: float) -> float:
