@@ -1,4 +1,4 @@
-# make beam | test | check | clean
+# make beam | test | check | pretrained | clean
 #   ARGS=...     handed to the command:              make beam ARGS=--quick      make test ARGS="-k newton"
 #   PYTHON=...   the Python to make .venv with:      make beam PYTHON=python3.12
 #   TORCH=...    cpu, cuda or skip; see install.py:  make beam TORCH=cpu
@@ -20,6 +20,11 @@ check: $(VENV)/installed-dev
 	@mkdir -p $(VENV)/layout/hodsim && ln -sfn $(CURDIR)/apps $(CURDIR)/trainers $(VENV)/layout/hodsim/
 	$(BIN)/pyright
 
+# The model that comes with hodsim, meshes/beam.hod: made again where something changes what `hodsim beam` trains.
+pretrained: $(VENV)/installed
+	$(BIN)/hodsim beam --no-view
+	$(BIN)/python -c "from hodsim import Model; print('saved', Model.load('out/beam/model.hod').save('meshes/beam.hod', single=True))"
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
@@ -34,4 +39,4 @@ $(VENV)/installed-%: pyproject.toml install.py $(if $(TORCH),always)
 
 always:
 
-.PHONY: beam test check clean always
+.PHONY: beam test check pretrained clean always

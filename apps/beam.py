@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +11,20 @@ import typer
 from hodsim.apps.console import say
 from hodsim.apps.report import make_report
 from hodsim.apps.snapshots import make_snapshots
-from hodsim.apps.study import Problem
 from hodsim.apps.train import make_model
 from hodsim.apps.view import show
+from hodsim.project import SHIPPED, Project, Settings
+from hodsim.project.settings import Simulation, Sweep, Training
 from hodsim.reduced import compile_ahead
-from hodsim.trainers.autoencoder import Training
 from hodsim.viewer import has_display
 
-QUICK_PROBLEM = {"steps": 100, "train": 30, "validation": 4, "test": 4}
-QUICK_TRAINING = {"epochs": 300, "stride": 2}
+SETTINGS = Settings(mesh=f"{SHIPPED}beam.msh", output="out/beam")
+QUICK = SETTINGS.model_copy(update={
+    "output": "out/beam-quick",
+    "simulation": Simulation(steps=100),
+    "sweep": Sweep(train=30, validation=4, test=4),
+    "training": Training(epochs=200, stride=2, rounds=2),
+})
 
 
 def beam(
@@ -38,26 +41,24 @@ def beam(
     """
     started = time.monotonic()
     compile_ahead()
-    folder = output or Path("out/beam-quick" if quick else "out/beam")
-    with as_file(files("hodsim.meshes") / "beam.msh") as mesh:
-        problem = replace(Problem(str(mesh)), **(QUICK_PROBLEM if quick else {}))
-        full = problem.full_model()
+    settings = QUICK if quick else SETTINGS
+    project = Project(settings if output is None else settings.model_copy(update={"output": str(output)}), Path())
+    full, folder = project.full, project.output
     say(f"[bold]The beam[/]: {len(full.mesh.tetrahedra)} tetrahedra, {full.n_dofs} degrees of freedom, everything in {folder}")
-    problem.save(folder)
-    snapshots = make_snapshots(problem, full, folder, workers=workers)
-    training = replace(Training(), **(QUICK_TRAINING if quick else {}))
-    model = make_model(full, snapshots, training, folder)
     page = folder / "report.html"
-    if page.exists() and page.stat().st_mtime > (folder / "model.hod").stat().st_mtime:
-        say(f"{page} is up to date")
-    else:
-        make_report(problem, model, snapshots, folder, command="hodsim beam --quick" if quick else "hodsim beam", rough=quick)
+    with project.at_work():
+        snapshots = make_snapshots(project, workers=workers)
+        model = make_model(project, snapshots)
+        if page.exists() and page.stat().st_mtime > project.model_file.stat().st_mtime:
+            say(f"{page} is up to date")
+        else:
+            make_report(project, model, snapshots, command="hodsim beam --quick" if quick else "hodsim beam", rough=quick)
     if quick:
         say("[yellow]These figures are rough[/]: a smaller sweep and a short training. `hodsim beam` gives the real ones.")
     say(f"Done in {time.monotonic() - started:.0f} s. Open {page} in a browser.")
     if not view:
         return
     if has_display():
-        show(folder / "model.hod")
+        show(project.model_file)
     else:
-        say(f"No display here: `hodsim view {folder / 'model.hod'}` opens the viewer where there is one.")
+        say(f"No display here: `hodsim view {project.model_file}` opens the viewer where there is one.")

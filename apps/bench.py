@@ -10,7 +10,7 @@ import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives", "simulation", "scale", "finetune", "contractive")
+BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "contractive")
 
 
 def bench(

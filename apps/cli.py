@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from hodsim.apps.beam import beam
 from hodsim.apps.bench import bench
 from hodsim.apps.console import complain
+from hodsim.apps.init import init
 from hodsim.apps.report import report
 from hodsim.apps.simulate import simulate
 from hodsim.apps.snapshots import snapshots
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (beam, snapshots, train, simulate, view, report, bench):
+for command in (beam, init, snapshots, train, simulate, view, report, bench):
     app.command()(command)
 
 

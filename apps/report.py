@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from hodsim.apps.arguments import ProjectPath, Set
 from hodsim.apps.console import comparison, progress_bar, say
-from hodsim.apps.study import Problem
+from hodsim.project import Project
 from hodsim.reduced import Sampling
 from hodsim.report import contenders, evaluate, summary, write_report
-from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.snapshots import Snapshots
 from hodsim.subspace import Model
 
 
-def report(
-    study: Annotated[Path, typer.Argument(help="Folder of a study with a trained model.")],
-) -> None:
-    """Run the held-out load cases with the full model, the network and PCA, and write report.html and report.json into the study.
+def report(project: ProjectPath, set: Set = None) -> None:
+    """Run the held-out load cases with the full model, the network and PCA, and write report.html and report.json beside the model.
 
-    Example: hodsim report out/study
+    Example: hodsim report beam.toml
     """
-    problem = Problem.load(study)
-    model = Model.load(study / "model.hod", full=problem.full_model())
-    make_report(problem, model, Snapshots.load(study / "snapshots", model.full), study, command=f"hodsim report {study}")
+    opened = Project.open(project, set or ())
+    snapshots = opened.snapshots()
+    model = Model.load(opened.model_file, full=opened.full)
+    with opened.at_work():
+        make_report(opened, model, snapshots, command=f"hodsim report {project}")
 
 
-def make_report(problem: Problem, model: Model, snapshots: Snapshots, folder: Path, *, command: str, rough: bool = False) -> Path:
+def make_report(project: Project, model: Model, snapshots: Snapshots, *, command: str, rough: bool = False) -> Path:
     """Evaluate and write the report; returns the page."""
-    held_out = [case for case in problem.cases() if case.split == "test"]
+    held_out = [case for case in project.cases if case.split == "test"]
     with progress_bar("Held-out cases (runs)") as update:
         evaluation = evaluate(
-            model.full, contenders(model, snapshots), held_out, bending_loads(model.full), dt=problem.dt, steps=problem.steps, progress=update
-        )
+            model.full, contenders(model, snapshots, project.load_shapes, dimensions=project.settings.report.pca), held_out, project.load_shapes,
+            dt=project.settings.simulation.dt, steps=project.settings.simulation.steps, progress=update,
+        )  # fmt: skip
     learned = sum(snapshots.split(name).seconds.sum() for name in ("train", "validation"))
     offline = {"snapshots_s": float(learned), "training_s": model.notes["training_s"]}
     with progress_bar("Drawing (frames)") as update:
         files = write_report(
-            evaluation, offline=offline, directory=folder, command=command, rough=rough, progress=update,
-            samplings=[Sampling(**sampling) for sampling in model.notes.get("cubature", ())],
+            evaluation, offline=offline, directory=project.output, command=command, rough=rough, progress=update,
+            samplings=[Sampling(**sampling) for sampling in model.notes.get("cubature", ())], provenance=project.provenance,
         )  # fmt: skip
     comparison(summary(evaluation, offline=offline, rough=rough))
     for file in files:

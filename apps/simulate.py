@@ -11,48 +11,49 @@ import numpy as np
 import typer
 
 from hodsim import dynamics
+from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
 from hodsim.mesh import TetMesh
 from hodsim.reduced import CompiledStep, ReducedModel, simulate_with_fallback
 from hodsim.report import Body, Scene, animation, picture
-from hodsim.snapshots import bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Model
 
-SCHEMES = {"backward-euler": dynamics.backward_euler, "bdf2": dynamics.bdf2, "newmark": dynamics.newmark}
 VARIATIONAL = "variational"  # a network's best form of backward Euler, which is what the full model then takes
 FRAMES_PER_SECOND = 50
 OUTPUTS = (".mp4", ".gif", ".png", ".csv")
 
 
 def simulate(
-    model: Annotated[Path, typer.Argument(help="Model file (.hod), as `hodsim train` writes it.")],
+    model: ModelPath,
     output: Annotated[Path, typer.Option(help="Film (.mp4, .gif), last picture (.png) or path of the tip (.csv).")],
     tip: Annotated[tuple[float, float, float], typer.Option(help="Force at the tip, in units of the training loads.")] = (0, 0, 0),
     body: Annotated[tuple[float, float, float], typer.Option(help="Force on the whole body, likewise.")] = (0, 0, -0.5),
     twist: Annotated[float, typer.Option(help="Couple about the axis, likewise.")] = 0.0,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
-    scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *SCHEMES)))] = VARIATIONAL,
+    scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *dynamics.SCHEMES)))] = VARIATIONAL,
     compare: Annotated[bool, typer.Option(help="Run the full model beside it.")] = False,
     fallback: Annotated[bool, typer.Option(help="Let the full model take over where the error indicator shows red.")] = False,
+    set: Set = None,
 ) -> None:
     """Simulate a model under a load that is switched on at rest and kept, and save its motion.
 
     Example: hodsim simulate out/beam/model.hod --tip 0 0 -0.8 --output out/swing.mp4
     """
-    if scheme not in (VARIATIONAL, *SCHEMES):
-        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((VARIATIONAL, *SCHEMES))}")
+    if scheme not in (VARIATIONAL, *dynamics.SCHEMES):
+        raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((VARIATIONAL, *dynamics.SCHEMES))}")
     if output.suffix not in OUTPUTS:
         raise ValueError(f"output is {output}; expected a name that ends in one of {', '.join(OUTPUTS)}")
-    loaded = Model.load(model)
+    file, wanted = model_file(model, set)
+    loaded = Model.load(file)
     full, reduced = loaded.full, ReducedModel.of(loaded)
-    shapes = bending_loads(full)
+    shapes = load_shapes(loaded)
     force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
-    interval: float = loaded.notes["dt"] if dt is None else dt
+    interval = time_step(dt, wanted, loaded.notes["dt"])
     run = partial(_run, dt=interval, steps=steps)
-    integrator = SCHEMES.get(scheme, dynamics.backward_euler)
+    integrator = dynamics.SCHEMES.get(scheme, dynamics.backward_euler)
     motions = {}
     if compare:
         motions["full model"] = [state.q for state in run(full, force, "full model", advance=partial(dynamics.step, scheme=integrator))]

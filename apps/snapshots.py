@@ -1,56 +1,46 @@
-"""`hodsim snapshots`: simulate the load cases of a study with the full model."""
+"""`hodsim snapshots`: simulate the load cases of a project with the full model."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
 
+from hodsim.apps.arguments import ProjectPath, Set
 from hodsim.apps.console import progress_bar, say
-from hodsim.apps.study import Problem, cores
-from hodsim.fem import FullModel
-from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots
+from hodsim.project import Project
+from hodsim.snapshots import Snapshots
 
 
 def snapshots(
-    mesh: Annotated[Path, typer.Argument(help="Tetrahedral mesh in metres (.msh, .vtu, .vtk, .mesh, ...).")],
-    output: Annotated[Path, typer.Option(help="Folder of the study; made if it is not there.")],
-    pin: Annotated[str, typer.Option(help="Side of the bounding box whose vertices are held: x-min, x-max, y-min, ...")] = Problem.pin,
-    material: Annotated[str, typer.Option(help="StVK, NeoHookean or StableNeoHookean.")] = Problem.material,
-    youngs_modulus: Annotated[float, typer.Option(help="In pascals.")] = Problem.youngs_modulus,
-    poisson_ratio: Annotated[float, typer.Option()] = Problem.poisson_ratio,
-    density: Annotated[float, typer.Option(help="In kilograms per cubic metre.")] = Problem.density,
-    dt: Annotated[float, typer.Option(help="Time step in seconds.")] = Problem.dt,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each load case.")] = Problem.steps,
-    train: Annotated[int, typer.Option(min=1, help="Load cases to train on.")] = Problem.train,
-    validation: Annotated[int, typer.Option(min=1, help="Load cases to choose by.")] = Problem.validation,
-    test: Annotated[int, typer.Option(min=1, help="Load cases held out for the report.")] = Problem.test,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sweep.")] = Problem.seed,
+    project: ProjectPath,
+    set: Set = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one a core.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Address of the scheduler of a Dask cluster to compute on instead.")] = None,
 ) -> None:
-    """Simulate a sweep of load cases with the full model; cases that are already there are kept.
+    """Simulate a project's sweep of load cases with the full model; cases that are already there are kept, also after Ctrl-C or worse.
 
-    Example: hodsim snapshots beam.msh --output out/study --pin x-min --train 60
+    Example: hodsim snapshots beam.toml --set material.density=1200
     """
-    problem = Problem(
-        mesh=str(mesh.resolve()), pin=pin, material=material, youngs_modulus=youngs_modulus, poisson_ratio=poisson_ratio,
-        density=density, dt=dt, steps=steps, train=train, validation=validation, test=test, seed=seed,
-    )  # fmt: skip
-    full = problem.full_model()
-    problem.save(output)
-    make_snapshots(problem, full, output, workers=workers)
-    say(f"Next: hodsim train {output}")
+    opened = Project.open(project, set or ())
+    opened.full  # is wrong before anything is written  # noqa: B018
+    with opened.at_work():
+        make_snapshots(opened, workers=workers, scheduler=scheduler)
+    say(f"Next: hodsim train {opened.output}")
 
 
-def make_snapshots(problem: Problem, full: FullModel, folder: Path, *, workers: int = 0) -> Snapshots:
-    """The study's snapshots, simulating those that are not there yet."""
+def make_snapshots(project: Project, *, workers: int = 0, scheduler: str | None = None) -> Snapshots:
+    """The project's snapshots, simulating those that are not there yet."""
     with progress_bar("Snapshots (load cases)") as update:
-        made = generate_snapshots(
-            full, bending_loads(full), problem.cases(), dt=problem.dt, steps=problem.steps, directory=folder / "snapshots",
-            workers=workers or cores(), progress=update,
-        )  # fmt: skip
+        made = project.generate(workers=workers or cores(), scheduler=scheduler, progress=update)
     for failure in made.failures:
         say(f"[yellow]left out[/] {failure}")
-    say(f"{len(made.cases)} load cases of {problem.steps} steps in {folder / 'snapshots'}, {made.seconds.sum():.0f} s of one core")
+    steps = project.settings.simulation.steps
+    say(f"{len(made.cases)} load cases of {steps} steps in {project.snapshots_folder}, {made.seconds.sum():.0f} s of one core, digest {made.digest}")
     return made
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

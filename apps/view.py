@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hodsim.apps.arguments import Set, load_shapes, model_file
 from hodsim.apps.console import progress_bar, say, working
+from hodsim.checks import positive
 from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
-from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.snapshots import Snapshots
 from hodsim.subspace import Model, modal, pca
 from hodsim.viewer import FIELDS, Player, Recording, has_display, render
 from hodsim.viewer import show as show_player
@@ -21,12 +24,11 @@ DEFAULT_DT = 0.01
 POSES = 1000  # that PCA takes of the snapshots: enough to look at, and the window opens soon
 BESIDE = "full, pca, modal or another model file of the same body"
 SAGGING = (0.0, 0.0, -0.4)  # what a body is loaded with at first, so that something happens
-TRAINED = (Path("out/beam/model.hod"), Path("out/beam-quick/model.hod"))
 
 
 def view(
     model: Annotated[
-        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it; default: that of `hodsim beam`.")
+        Path | None, typer.Argument(help="Model file (.hod), as `hodsim train` writes it, or a project; default: a beam that comes with hodsim.")
     ] = None,
     beside: Annotated[list[str] | None, typer.Option(help=f"Show beside it: {BESIDE}; may be repeated.")] = None,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
@@ -36,23 +38,18 @@ def view(
     output: Annotated[Path | None, typer.Option(help="Film (.mp4, .gif) or last picture (.png), drawn off screen.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Frames to draw; 30 are one second of a film.")] = None,
     colour: Annotated[str, typer.Option(help=f"Colour by {', '.join(FIELDS)}.")] = "none",
+    set: Set = None,
 ) -> None:
     """Show a model live: pull it with the mouse, load it by sliders, pause, step, reset, record.
 
-    Example: hodsim view out/beam/model.hod --beside full --beside pca
+    Example: hodsim view --beside full          or          hodsim view out/beam/model.hod --beside full --beside pca
     """
-    show(
-        trained() if model is None else model,
-        beside=beside or (), dt=dt, body=body, replay=replay, headless=headless, output=output, frames=frames, colour=colour,
-    )  # fmt: skip
-
-
-def trained() -> Path:
-    """The model that `hodsim beam` has made. Raises FileNotFoundError saying how to make it."""
-    found = next((file for file in TRAINED if file.exists()), None)
-    if found is None:
-        raise FileNotFoundError(f"there is no {TRAINED[0]} here; make it with `hodsim beam --quick`, or name a model file")
-    return found
+    with as_file(files("hodsim.meshes") / "beam.hod") as shipped:
+        file, wanted = model_file(shipped if model is None else model, set)
+        show(
+            file, beside=beside or (), dt=wanted if dt is None else dt, body=body, replay=replay, headless=headless, output=output,
+            frames=frames, colour=colour,
+        )  # fmt: skip
 
 
 def show(
@@ -75,17 +72,36 @@ def show(
     if colour not in ("none", *FIELDS):
         raise ValueError(f"colour is {colour!r}; expected none, {', '.join(FIELDS)}")
     loaded = Model.load(file)
-    player = make_player(file, loaded, beside, loaded.notes.get("dt", DEFAULT_DT) if dt is None else dt)
-    if replay is None:
-        player.amplitudes["body"][:] = body
-    else:
-        player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
-    with working("Readying the step (most of a minute, the first time on a machine)"):
-        player.warm_up()
+    interval = positive("dt", loaded.notes.get("dt", DEFAULT_DT) if dt is None else dt)
+    check_pinned(file, loaded)
     title = f"{loaded.subspace.name}, {file.name}"
-    if output is None:
-        show_player(player, title=title, frames=frames, field=colour)
+    live = output is None and replay is None  # a film and a replay are the same whenever they are made: all their steps are compiled ones
+
+    def make() -> Player:
+        player = make_player(file, loaded, beside, interval)
+        if replay is None:
+            player.amplitudes["body"][:] = body
+        else:
+            player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
+        if live or player.is_compiled:
+            player.warm_up(wait=not live)
+        else:
+            with working("Compiling the step (most of a minute, once on a machine)"):
+                player.warm_up()
+        return player
+
+    if live and not beside:  # nothing is left that could be refused: the window need not wait
+        show_player(make, loaded.full.mesh, title=title, frames=frames, field=colour)
         return
+    player = make()
+    if output is None:
+        show_player(lambda: player, loaded.full.mesh, title=title, frames=frames, field=colour)
+    else:
+        draw(player, output, frames, title=title, colour=colour)
+
+
+def draw(player: Player, output: Path, frames: int | None, *, title: str, colour: str) -> None:
+    """Draw a film or a picture off screen, as long as the replay or three seconds unless frames are given."""
     if frames is None:
         frames = 3 * FRAMES_PER_SECOND if player.replaying is None else round(player.replaying.duration * FRAMES_PER_SECOND)
     with progress_bar("Drawing (frames)") as update:
@@ -95,16 +111,19 @@ def show(
     say(f"saved {output}")
 
 
+def check_pinned(file: Path, loaded: Model) -> None:
+    """Raise ValueError unless the body of a model file is held."""
+    if not loaded.full.pinned.any():
+        raise ValueError(f"{file} holds a body that is pinned nowhere: it would fall out of the window; pin some vertices and train again")
+
+
 def make_player(file: Path, loaded: Model, beside: Sequence[str], dt: float) -> Player:
     """The model and those beside it. Raises ValueError naming what cannot be shown and why."""
-    full = loaded.full
-    if not full.pinned.any():
-        raise ValueError(f"{file} holds a body that is pinned nowhere: it would fall out of the window; pin some vertices and train again")
     models: dict[str, FullModel | ReducedModel] = {loaded.subspace.name: ReducedModel.of(loaded)}
     for wanted in beside:
         name, model = another(wanted, file, loaded)
         models[name if name not in models else f"{name} ({wanted})"] = model
-    return Player(models, bending_loads(full), dt=dt)
+    return Player(models, load_shapes(loaded), dt=dt)
 
 
 def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | ReducedModel]:

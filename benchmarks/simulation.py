@@ -34,12 +34,12 @@ from threadpoolctl import threadpool_limits
 from hodsim.dynamics import State, simulate, step
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
-from hodsim.reduced import CompiledStep, Cubature, ReducedModel, Sampling, choose_cubature, kernel
+from hodsim.reduced import CompiledStep, Cubature, ReducedModel, Sampling, choose_cubature, kernel, rollout_error
 from hodsim.report import contenders, evaluate, summary
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError, Dense
 from hodsim.storage import write_atomically
-from hodsim.subspace import Model
+from hodsim.subspace import Model, Subspace
 from hodsim.trainers.autoencoder import Training, train_autoencoder
 
 DT, STEPS = 0.01, 200
@@ -75,25 +75,38 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-def prepare(folder: Path, quick: bool) -> tuple[FullModel, Snapshots, Model, tuple[Sampling, ...]]:
-    """The full model, its snapshots, a trained model with cubature and the curve of its elements; whatever lies in the folder is used."""
+def sampled_beam(folder: Path, quick: bool) -> tuple[FullModel, Snapshots]:
+    """The full model and its snapshots; those that lie in the folder are used."""
     with as_file(files("hodsim.meshes") / "beam.msh") as file:
         mesh = TetMesh.load(file)
     full = beam(mesh)
-    shapes, folder = bending_loads(full), folder / ("quick" if quick else "full")
-    folder.mkdir(parents=True, exist_ok=True)
     sizes = {"train": 24, "validation": 4, "test": 4} if quick else {"train": 100, "validation": 10, "test": 20}
-    snapshots = generate_snapshots(full, shapes, sweep(**sizes, duration=STEPS * DT), dt=DT, steps=STEPS, directory=folder / "snapshots")
-    file, training = folder / "model.hod", replace(Training(), **({"epochs": 60} if quick else {}))
+    cases = sweep(**sizes, duration=STEPS * DT)
+    return full, generate_snapshots(full, bending_loads(full), cases, dt=DT, steps=STEPS, directory=folder / "snapshots")
+
+
+def prepare(folder: Path, quick: bool) -> tuple[FullModel, Snapshots, Model, tuple[Sampling, ...]]:
+    """The full model, its snapshots, a trained model with cubature and the curve of its elements; whatever lies in the folder is used."""
+    folder /= "quick" if quick else "full"
+    full, snapshots = sampled_beam(folder, quick)
+    shapes = bending_loads(full)
+    file, training = folder / "model.hod", replace(Training(), **({"epochs": 60, "rounds": 1} if quick else {}))
     if file.exists():
         model = Model.load(file, full=full)
     else:
-        subspace, _ = train_autoencoder(full, snapshots, training, checkpoint=folder / "checkpoint.safetensors")
+        subspace, *_ = train_autoencoder(
+            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", judge=partial(validation_error, full, snapshots)
+        )
         cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
         notes = {"dt": DT, "cubature": [asdict(sampling) for sampling in curve]}
         model = Model(full, subspace, notes, (cubature.chosen, cubature.weights))
         model.save(file)
     return full, snapshots, model, tuple(Sampling(**sampling) for sampling in model.notes["cubature"])
+
+
+def validation_error(full: FullModel, snapshots: Snapshots, subspace: Subspace) -> float:
+    """The position error of a subspace's rollouts of the validation cases."""
+    return rollout_error(ReducedModel(full, subspace), snapshots.split("validation"), bending_loads(full))
 
 
 def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:
@@ -103,7 +116,7 @@ def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:
 def models(full: FullModel, snapshots: Snapshots, model: Model, curve: tuple[Sampling, ...], quick: bool) -> dict[str, Any]:
     """report.json of all models on the test cases."""
     cases = [case for case in snapshots.cases if case.split == "test"]
-    evaluation = evaluate(full, contenders(model, snapshots), cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
+    evaluation = evaluate(full, contenders(model, snapshots, bending_loads(full)), cases, bending_loads(full), dt=DT, steps=STEPS, frames=2)
     return summary(evaluation, offline={"snapshots_s": float(snapshots.seconds.sum()), "training_s": 0.0}, rough=quick, samplings=curve)
 
 

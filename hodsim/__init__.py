@@ -17,7 +17,7 @@ from hodsim.fem import (
 from hodsim.mesh import TetMesh
 from hodsim.multicomplex import derivative, derivatives, hessian, jacobian, laplacian, left_contraction
 from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, variational_step
-from hodsim.snapshots import LoadCase, PoseFiles, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots import LoadCase, Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError
 from hodsim.subspace import Model, Subspace, modal, pca
 
@@ -32,7 +32,6 @@ __all__ = [
     "Material",
     "Model",
     "NeoHookean",
-    "PoseFiles",
     "Rayleigh",
     "ReducedModel",
     "Snapshots",

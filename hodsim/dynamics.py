@@ -180,3 +180,6 @@ def simulate(
         finite("force", now)
         state = replace(advance(system, state, dt, force=now, tolerance=tolerance, index=index), time=start + index * dt)
         yield state
+
+
+SCHEMES: dict[str, Scheme] = {"backward-euler": backward_euler, "bdf2": bdf2, "newmark": newmark}

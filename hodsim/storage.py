@@ -1,9 +1,13 @@
-"""Saving so that a file is either whole or as it was: write a temporary file, flush it, rename it."""
+"""Saving so that a file is either whole or as it was: write a temporary file, flush it, rename it; and one process at a time in a folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 def write_atomically(path: Path | str, data: bytes | str) -> Path:
@@ -26,6 +30,30 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
     finally:
         _remove(temporary)
     return path
+
+
+@contextmanager
+def reserved(folder: Path | str) -> Iterator[None]:
+    """A folder, made if need be, for this process alone. The reservation ends with the process, however that ends.
+
+    Raises BlockingIOError when another one has it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"another hodsim is at work in {folder}; wait until it is done, or choose another output folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder that is reserved."""
+    for file in folder.glob(".*.tmp"):
+        _remove(file)
 
 
 def _remove(file: Path) -> None:

@@ -63,7 +63,8 @@ def test_a_comparison_runs_every_method_and_is_reported(tmp_path):
     training = compare("mnist-rot", data, Budget(40, (8, 4), 1, 2, (1e-3,), (1e-2,)), tmp_path)
     assert [row["method"] for row in training["chosen"]] == list(METHODS)
     assert all(math.isfinite(seed["test_error"]) for row in training["chosen"] for seed in row["seeds"])
-    cost = [{"term": "both", "batch": 1, "way": "hodsim", "ms": 1.0, "failed": None}, {"term": "both", "batch": 1, "way": "x", "ms": None, "failed": "why"}]
+    row = {"term": "both", "batch": 1}
+    cost = [{**row, "way": "hodsim", "ms": 1.0, "failed": None}, {**row, "way": "x", "ms": None, "failed": "why"}]
     report = {"quick": True, "threads": 1, "memory_mib": 8.0, "cost": cost, "training": [training]}
     assert all(f"| {method} |" in table(report) for method in METHODS) and "| why |" in table(report)
     assert figure(report).startswith(b"\x89PNG")

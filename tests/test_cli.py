@@ -19,12 +19,22 @@ import pytest
 
 from hodsim.apps import train
 from hodsim.apps.cli import main
-from hodsim.apps.study import Problem
 from hodsim.mesh import TetMesh
-from hodsim.snapshots import Snapshots
+from hodsim.project import Project
+from hodsim.snapshots import Record
+from hodsim.storage import reserved
 from hodsim.subspace import Model
 
-SWEEP = ["--steps", "20", "--train", "6", "--validation", "2", "--test", "2", "--youngs-modulus", "1e5", "--workers", "1"]
+PROJECT = """
+mesh = "body.msh"
+output = "study"
+material = {youngs_modulus = 1e5}
+simulation = {steps = 20}
+sweep = {train = 6, validation = 2, test = 2}
+subspace = {latent = 3, hidden = [8, 8], coordinates = 20}
+training = {epochs = 5}
+cubature = {elements = 10}
+"""
 
 
 class Run(NamedTuple):
@@ -51,14 +61,11 @@ def hodsim(*arguments: object, folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder with body.msh and the study made of it by the commands in turn."""
+    """A folder with body.msh, body.toml and what is made of it by the commands in turn."""
     folder = tmp_path_factory.mktemp("chain")
     TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(folder / "body.msh")
-    for arguments in (
-        ["snapshots", "body.msh", "--output", "study", *SWEEP],
-        ["train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, "--elements", 10],
-        ["report", "study"],
-    ):
+    (folder / "body.toml").write_text(PROJECT)
+    for arguments in (["snapshots", "body.toml", "--workers", 1], ["train", "body.toml"], ["report", "study"]):
         run = hodsim(*arguments, folder=folder)
         assert run.returncode == 0, run.stderr
     return folder
@@ -66,8 +73,8 @@ def folder(tmp_path_factory) -> Path:
 
 def test_the_chain_leaves_everything_in_the_study(folder):
     made = {path.name for path in (folder / "study").iterdir()}
-    assert made >= {"study.json", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4"}
-    assert len(list((folder / "study" / "snapshots").iterdir())) == 10
+    assert made >= {"project.toml", "snapshots", "model.hod", "report.html", "report.json", "picture.png", "animation.mp4"}
+    assert len(list((folder / "study" / "snapshots").glob("*.h5"))) == 10
 
 
 def test_the_report_has_the_promised_keys(folder):
@@ -88,10 +95,10 @@ def test_the_report_has_the_promised_keys(folder):
 
 
 def test_what_is_done_is_used_again(folder):
-    model, case = folder / "study" / "model.hod", next((folder / "study" / "snapshots").iterdir())
+    model, case = folder / "study" / "model.hod", next((folder / "study" / "snapshots").glob("*.h5"))
     before = model.stat().st_mtime_ns, case.stat().st_mtime_ns
-    assert hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, folder=folder).returncode == 0
-    run = hodsim("train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, "--elements", 10, folder=folder)
+    assert hodsim("snapshots", "body.toml", folder=folder).returncode == 0
+    run = hodsim("train", "study", folder=folder)
     assert "up to date" in run.stdout
     assert (model.stat().st_mtime_ns, case.stat().st_mtime_ns) == before
 
@@ -127,7 +134,7 @@ def test_the_installed_script_runs():
     assert "Start with `hodsim beam`" in run.stdout
 
 
-@pytest.mark.parametrize("command", ["beam", "snapshots", "train", "simulate", "view", "report", "bench"])
+@pytest.mark.parametrize("command", ["beam", "init", "snapshots", "train", "simulate", "view", "report", "bench"])
 def test_help_explains_with_an_example(command, tmp_path):
     run = hodsim(command, "--help", folder=tmp_path)
     assert run.returncode == 0
@@ -161,35 +168,78 @@ def box(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "options", "sentence"),
+    ("mesh", "changes", "sentence"),
     [
         (surface, [], "has no tetrahedra"),
         (inverted, [], "tetrahedron 1"),
         (flat, [], "tetrahedron 1"),
         (text, [], "text.msh"),
         (lambda folder: "missing.msh", [], "missing.msh"),
-        (box, ["--youngs-modulus", "0"], "youngs_modulus is 0.0; expected a finite number greater than 0"),
-        (box, ["--youngs-modulus", "nan"], "youngs_modulus is nan"),
-        (box, ["--density", "-1"], "density is -1.0; expected a finite number greater than 0"),
-        (box, ["--poisson-ratio", "0.5"], "poisson_ratio is 0.5; expected a number strictly between -1.0 and 0.5"),
-        (box, ["--poisson-ratio", "-1"], "poisson_ratio is -1.0"),
-        (box, ["--dt", "0"], "dt is 0.0"),
-        (box, ["--pin", "left"], "pin is 'left'; expected one of x-min"),
-        (box, ["--material", "rubber"], "material is 'rubber'; expected one of StVK"),
+        (box, ["material.youngs_modulus=0"], "--set material.youngs_modulus is 0; expected a number greater than 0"),
+        (box, ["pins.on=['left']"], "pins.on names 'left'; expected one of x-min, x-max"),
+        (box, ["regions.top.density=3"], "regions are top; expected none"),
     ],
 )
-def test_a_mistake_ends_with_one_sentence(mesh, options, sentence, tmp_path):
-    run = hodsim("snapshots", mesh(tmp_path), "--output", "study", *options, "--workers", 1, "--steps", 2, "--train", 1, folder=tmp_path)
+def test_a_mistake_ends_with_one_sentence(mesh, changes, sentence, tmp_path):
+    (tmp_path / "body.toml").write_text(f'mesh = "{mesh(tmp_path)}"\noutput = "study"\nsimulation.steps = 2\nsweep.train = 1')
+    run = hodsim("snapshots", "body.toml", "--workers", 1, *(word for change in changes for word in ("--set", change)), folder=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith("hodsim: ") and run.stderr.count("\n") == 1
     assert sentence in run.stderr
-    assert not list(tmp_path.glob("study/snapshots/*"))
+    assert not (tmp_path / "study").exists()
 
 
-def test_a_study_of_another_problem_is_not_mixed_in(folder):
-    run = hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, "--density", 500, folder=folder)
+def test_results_of_other_settings_are_not_mixed_in(folder):
+    run = hodsim("snapshots", "body.toml", "--set", "material.density=500", folder=folder)
     assert run.returncode == 1
-    assert "study holds another study (density 1000.0 -> 500.0)" in run.stderr
+    assert "study holds results of other settings (material.density 1000.0 -> 500.0); choose another output" in run.stderr
+
+
+def test_init_writes_a_project_that_the_commands_take(folder, tmp_path):
+    shutil.copy(folder / "body.msh", tmp_path / "a body.msh")
+    run = hodsim("init", "a body.msh", folder=tmp_path)
+    assert run.returncode == 0 and "20 vertices, 20 tetrahedra, 0.4 x 0.1 x 0.1 m" in run.stdout
+    small = [word for change in ("simulation.steps=2", "sweep.train=1", "sweep.validation=1", "sweep.test=1") for word in ("--set", change)]
+    assert hodsim("snapshots", "a body.toml", *small, "--workers", 1, folder=tmp_path).returncode == 0
+    assert len(list(tmp_path.glob("out/a body/snapshots/*.h5"))) == 3
+    run = hodsim("init", "a body.msh", folder=tmp_path)
+    assert run.returncode == 1 and "a body.toml exists; delete it, or choose another --output" in run.stderr
+
+
+def test_everything_made_says_what_made_it(folder):
+    project = Project.open(folder / "body.toml")
+    report = json.loads((folder / "study" / "report.json").read_text())["provenance"]
+    notes = Model.load(folder / "study" / "model.hod").notes
+    record = Record.read(folder / "study" / "snapshots" / "train-0000.h5", project.full.fingerprint).provenance
+    for said in (report, notes, record):
+        assert said["mesh_fingerprint"] == project.mesh.fingerprint
+        assert said["settings"]["material"]["youngs_modulus"] == 1e5 and said["settings"]["seed"] == 0
+        assert said["versions"]["numpy"] == np.__version__
+
+
+def test_a_folder_of_results_may_be_moved_with_its_mesh(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    project = Project.open(tmp_path / "elsewhere" / "study")
+    assert not Path(project.settings.mesh).is_absolute()
+    assert project.mesh.fingerprint == Project.open(folder / "body.toml").mesh.fingerprint
+    run = hodsim("snapshots", tmp_path / "elsewhere" / "study", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_project_stands_for_its_model(folder, tmp_path):
+    run = hodsim("simulate", "body.toml", "--set", "simulation.dt=0.005", "--steps", 3, "--output", "some.csv", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert "3 steps of 0.005 s" in run.stdout
+    run = hodsim("simulate", "study/model.hod", "--set", "seed=1", "--output", "some.csv", folder=folder)
+    assert run.returncode == 1 and "study/model.hod is a model file; name the project" in run.stderr
+
+
+def test_two_commands_are_not_at_work_in_one_folder(folder):
+    with reserved(folder / "study"):
+        for command in ("snapshots", "train", "report"):
+            run = hodsim(command, "body.toml", folder=folder)
+            assert run.returncode == 1
+            assert run.stderr == "hodsim: another hodsim is at work in study; wait until it is done, or choose another output folder\n"
 
 
 def test_commands_say_what_comes_first(tmp_path):
@@ -197,12 +247,21 @@ def test_commands_say_what_comes_first(tmp_path):
     for command in (["train", "empty"], ["report", "empty"]):
         run = hodsim(*command, folder=tmp_path)
         assert run.returncode == 1
-        assert "start with `hodsim snapshots MESH --output empty`" in run.stderr
+        assert "empty holds no project.toml; start with a project file, which `hodsim init MESH` writes" in run.stderr
+    (tmp_path / "body.toml").write_text(PROJECT)
+    TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(tmp_path / "body.msh")
+    run = hodsim("train", "body.toml", folder=tmp_path)
+    assert run.returncode == 1 and "run `hodsim snapshots` first" in run.stderr
+    run = hodsim("view", "body.toml", folder=tmp_path)
+    assert run.returncode == 1 and "model.hod does not exist; make it with `hodsim train body.toml`" in run.stderr
+    run = hodsim("snapshots", "body.msh", folder=tmp_path)
+    assert run.returncode == 1 and "body.msh is no project file; expected one that ends in .toml, as `hodsim init body.msh` writes it" in run.stderr
 
 
 def test_a_model_of_another_mesh_is_refused(folder, tmp_path):
     TetMesh.box((0.5, 0.1, 0.1), (5, 1, 1)).save(tmp_path / "body.msh")
-    assert hodsim("snapshots", "body.msh", "--output", "study", *SWEEP, folder=tmp_path).returncode == 0
+    (tmp_path / "body.toml").write_text(PROJECT)
+    assert hodsim("snapshots", "body.toml", "--workers", 1, folder=tmp_path).returncode == 0
     (tmp_path / "study" / "model.hod").write_bytes((folder / "study" / "model.hod").read_bytes())
     run = hodsim("report", "study", folder=tmp_path)
     assert run.returncode == 1
@@ -212,18 +271,18 @@ def test_a_model_of_another_mesh_is_refused(folder, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal to a process group, as a terminal does")
 def test_ctrl_c_during_a_sweep_ends_in_one_sentence_and_loses_no_finished_case(tmp_path):
     TetMesh.box((0.4, 0.1, 0.1), (12, 3, 3)).save(tmp_path / "body.msh")
-    command = [Path(sys.executable).with_name("hodsim"), "snapshots", "body.msh", "--output", "study", "--train", "200", "--workers", "2"]
+    command = [Path(sys.executable).with_name("hodsim"), "snapshots", "body.toml", "--workers", "2"]
+    (tmp_path / "body.toml").write_text('mesh = "body.msh"\noutput = "study"\nsweep.train = 200')
     run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("study/snapshots/*.safetensors")):
+    while not list(tmp_path.glob("study/snapshots/*.h5")):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130
     assert errors == "hodsim: stopped. What was finished is kept; the same command continues from there.\n"
-    full = Problem.load(tmp_path / "study").full_model()
-    assert 0 < len(Snapshots.load(tmp_path / "study" / "snapshots", full).cases) < 200
+    assert 0 < len(Project.open(tmp_path / "study").snapshots().cases) < 200
 
 
 def test_ctrl_c_during_training_keeps_the_best_so_far_and_stops(folder, tmp_path, monkeypatch):
@@ -238,7 +297,8 @@ def test_ctrl_c_during_training_keeps_the_best_so_far_and_stops(folder, tmp_path
         yield update
 
     monkeypatch.setattr(train, "progress_bar", interrupting_bar)
-    run = hodsim("train", "study", "--latent", 3, "--width", 8, "--epochs", 5, "--coordinates", 20, folder=tmp_path)
+    shutil.copy(folder / "body.msh", tmp_path)
+    run = hodsim("train", "study", folder=tmp_path)
     assert run.returncode == 130
     assert "stopped. What was finished is kept" in run.stderr
     assert Model.load(tmp_path / "study" / "model.hod").notes["epochs"] == 3

@@ -1,6 +1,7 @@
 """Snapshots: the sweep is a function of its seed, the files survive interruptions, bad ones are refused."""
 
 import os
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,9 @@ from cases import small_beam
 from hodsim import storage
 from hodsim.dynamics import simulate
 from hodsim.fem import FullModel, NeoHookean
-from hodsim.snapshots import LoadCase, Periodic, Piecewise, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots import LoadCase, Periodic, Piecewise, Record, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots.trajectories import Source
+from hodsim.storage import reserved
 
 DT, STEPS = 0.01, 5
 
@@ -96,7 +99,7 @@ def test_an_interrupted_sweep_continues_and_ends_the_same(make, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         make(cases, tmp_path / "cut", progress=interrupt)
-    kept = {file: os.stat(tmp_path / "cut" / file).st_mtime_ns for file in os.listdir(tmp_path / "cut")}
+    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cut").glob("*.h5")}
     assert len(kept) == 2
     progress = []
     resumed = make(cases, tmp_path / "cut", progress=lambda done, total: progress.append((done, total)))
@@ -111,14 +114,34 @@ def test_two_processes_give_the_same_as_one(make, tmp_path):
     np.testing.assert_array_equal(alone.displacements, together.displacements)
 
 
+WILD = LoadCase("train-0009", "train", (("tip", Piecewise((1.0,), ((0.0, 1e9, 0.0),))),))
+
+
 def test_a_case_that_diverges_is_recorded_and_the_others_go_on(make, tmp_path):
     good = sweep(train=2)
-    wild = LoadCase("train-0009", "train", (("tip", Piecewise((1.0,), ((0.0, 1e9, 0.0),))),))
     full = small_beam(material=NeoHookean(youngs_modulus=1e5, poisson_ratio=0.3))
-    made = make([good[0], wild, good[1]], full=full)
+    made = make([good[0], WILD, good[1]], full=full)
     assert [case.name for case in made.cases] == ["train-0000", "train-0001"]
     assert len(made.failures) == 1
     assert made.failures[0].startswith("train-0009: step 1 at time 0.01 s with dt = 0.01 s did not converge")
+
+
+def test_a_case_that_diverged_is_not_tried_again_unless_it_is_another(make, tmp_path):
+    full = small_beam(material=NeoHookean(youngs_modulus=1e5, poisson_ratio=0.3))
+    cases = [*sweep(train=1), WILD]
+    make(cases, full=full)
+    progress = []
+    make(cases, full=full, progress=lambda *counts: progress.append(counts))
+    assert progress == [(2, 2)]
+    tame = replace(WILD, terms=(("tip", Piecewise((1.0,), ((0.0, 0.1, 0.0),))),))
+    assert not make([cases[0], tame], full=full).failures
+    assert not list(tmp_path.glob("*.failed"))
+
+
+def test_where_every_case_diverged_the_reason_is_told(make):
+    full = small_beam(material=NeoHookean(youngs_modulus=1e5, poisson_ratio=0.3))
+    with pytest.raises(ValueError, match="every load case in .* diverged, first train-0009: step 1"):
+        make([WILD], full=full)
 
 
 def test_cases_may_have_any_name_and_come_in_the_order_of_their_splits(make):
@@ -137,9 +160,9 @@ def test_snapshots_of_another_model_are_refused(make, tmp_path):
 
 def test_a_corrupt_file_is_named(make, tmp_path):
     make(sweep(train=1))
-    file = tmp_path / "train-0000.safetensors"
+    file = tmp_path / "train-0000.h5"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"train-0000\.safetensors is corrupt"):
+    with pytest.raises(ValueError, match=r"train-0000\.h5 is corrupt"):
         Snapshots.load(tmp_path, small_beam())
 
 
@@ -155,7 +178,76 @@ def test_a_disk_that_fills_up_loses_no_finished_case(make, tmp_path, monkeypatch
     real_open = open
     with monkeypatch.context() as patch:
         patch.setattr(storage, "open", lambda path, mode: real_open("/dev/full", mode), raising=False)
-        with pytest.raises(OSError, match=r"train-0001\.safetensors could not be saved: No space left on device"):
+        with pytest.raises(OSError, match=r"train-0001\.h5 could not be saved: No space left on device"):
             make([first, second])
-    assert sorted(os.listdir(tmp_path)) == ["train-0000.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir() if file.name != ".lock") == ["train-0000.h5"]
     assert len(make([first, second]).cases) == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("memory", [0, 2**31])
+def test_arrays_in_files_are_indexed_as_in_memory(make, tmp_path, precision, memory):
+    made = Snapshots.load(tmp_path, small_beam(), memory=memory) if make(sweep(train=3), precision=precision) else None
+    lazy, whole = made.displacements, np.asarray(made.displacements)
+    assert whole.shape == lazy.shape == (3, STEPS, 48) and whole.dtype == lazy.dtype == precision
+    for key in (
+        np.s_[1], np.s_[1, 2], np.s_[-1, 1:4, 7], np.s_[:, ::2], np.s_[1:, 3], np.s_[[2, 0], :, 5:9], np.s_[:0, 1:],
+        np.array([True, False, True]), np.s_[::-1],
+    ):  # fmt: skip
+        np.testing.assert_array_equal(lazy[key], whole[key])
+    rows = whole.reshape(-1, 48)
+    for key in (np.s_[7], np.s_[::4], np.s_[5:9], [14, 3, 4], np.s_[:0]):
+        np.testing.assert_array_equal(made.poses()[key], rows[key])
+    np.testing.assert_array_equal(np.concatenate(list(made.poses())), rows)
+
+
+def test_a_part_of_a_large_array_is_read_without_the_rest(tmp_path):
+    """400 steps of 20 000 degrees of freedom are 64 MB; a few steps of them are to take little more than their own chunks."""
+    case, array = sweep(train=1)[0], np.random.default_rng(0).standard_normal((400, 20_000))
+    file = tmp_path / "case.h5"
+    file.write_bytes(Record(case, array, array, DT, 0.0).to_bytes("body"))
+    source = Source(file, "body", "displacements", keep=False)
+    tracemalloc.start()
+    part = source.read(slice(100, 103), slice(0, 50))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(part, array[100:103, :50])
+    assert peak < array.nbytes / 20
+
+
+def test_one_flipped_byte_anywhere_is_noticed(make, tmp_path):
+    full = small_beam()
+    make(sweep(train=1))
+    file = tmp_path / "train-0000.h5"
+    whole, expected = file.read_bytes(), Record.read(file, full.fingerprint)
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(len(whole), size=60), *rng.integers(300, size=20)]:
+        broken = bytearray(whole)
+        broken[place] ^= 1 << rng.integers(8)
+        file.write_bytes(broken)
+        try:
+            record = Record.read(file, full.fingerprint)
+        except ValueError:
+            continue
+        # a byte that nothing is read from
+        np.testing.assert_array_equal(record.displacements, expected.displacements)
+        assert record.case == expected.case and record.dt == expected.dt
+
+
+def test_a_damaged_case_is_done_again(make, tmp_path):
+    cases = sweep(train=2)
+    digest = make(cases).digest
+    file = tmp_path / "train-0001.h5"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert make(cases).digest == digest
+
+
+def test_two_processes_are_not_at_work_in_one_folder(make, tmp_path):
+    with reserved(tmp_path), pytest.raises(BlockingIOError, match="another hodsim is at work in .*; wait until it is done, or choose another"):
+        make(sweep(train=1))
+    assert len(make(sweep(train=1)).cases) == 1
+
+
+def test_a_longer_sweep_is_not_mixed_into_a_shorter_one(make):
+    make(sweep(train=3))
+    assert len(make(sweep(train=2)).cases) == 2

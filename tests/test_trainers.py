@@ -1,5 +1,9 @@
 """Training: the loop resumes exactly and keeps the best; the autoencoder's metric is that of the time step."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,12 +11,15 @@ import pytest
 import torch
 
 from cases import small_beam
-from hodsim.snapshots import bending_loads, generate_snapshots, sweep
+from hodsim.optim import GaussNewton, KroneckerFactored, NewtonKrylov
+from hodsim.project import Project
+from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.subspace import Autoencoder, pca, principal_directions
-from hodsim.trainers.autoencoder import Training, identity, prepare, train_autoencoder
-from hodsim.trainers.loop import fit
+from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, prepare, train_autoencoder
+from hodsim.trainers.loop import fit, refine
+from hodsim.trainers.team import Team
 
-TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3)
+TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, rounds=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,14 @@ class Toy:
         )  # fmt: skip
 
 
+    def refine(self, rounds, **options):
+        optimizer = NewtonKrylov(self.model, curvature=GaussNewton(), preconditioner=KroneckerFactored(), damping=1e-3, memory=0.0, iterations=2)
+        return refine(
+            self.model, lambda: (self.model(self.x), lambda out: ((out - self.y) ** 2).mean()), optimizer=optimizer, rounds=rounds, steps=1,
+            checkpoint=self.checkpoint, identity="toy", **{"validate": lambda: float(self.error(slice(None))), **options},
+        )  # fmt: skip
+
+
 def test_the_loop_fits_a_linear_model(tmp_path):
     toy = Toy(tmp_path)
     toy.fit(150)
@@ -70,6 +85,56 @@ def test_an_interrupted_training_ends_exactly_as_an_uninterrupted_one(tmp_path, 
     second = resumed.fit(20)
     assert second.epochs == 20 and not second.interrupted
     torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
+
+
+def test_an_interrupted_refinement_ends_exactly_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    from hodsim.trainers import loop
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, cut = Toy(tmp_path / "a"), Toy(tmp_path / "b")
+    reached = whole.refine(7)
+    assert reached.best < 1e-3 * float((whole.y**2).mean())  # from weights of zero
+
+    def interrupt(done, total, best):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    assert cut.refine(7, progress=interrupt).interrupted
+    resumed = Toy(tmp_path / "b")
+    assert resumed.refine(7).training == reached.training
+    torch.testing.assert_close(resumed.model.weight, whole.model.weight, rtol=0, atol=0)
+
+
+def test_a_refinement_that_does_not_help_leaves_the_model_as_it_was(tmp_path):
+    toy = Toy(tmp_path)
+    before = toy.model.weight.detach().clone()
+    losses = iter([1.0, 2.0, 3.0, 2.5, 0.0])  # the first is that of the model as it is given
+    assert toy.refine(9, validate=lambda: next(losses)).epochs == 3  # it gives up two rounds after the best
+    torch.testing.assert_close(toy.model.weight.detach(), before, rtol=0, atol=0)
+
+
+def test_the_second_stage_keeps_the_subspace_that_its_judge_prefers(snapshots, tmp_path):
+    seen, verdicts = [], iter([3.0, 1.0, 2.0, 2.0])
+
+    def judge(subspace):
+        seen.append(subspace.decode(np.array([0.5, -0.5])))
+        return next(verdicts)
+
+    checkpoint = tmp_path / "c.safetensors"
+    subspace, _, refined = train_autoencoder(small_beam(), snapshots, replace(TRAINING, rounds=5), checkpoint=checkpoint, judge=judge)
+    assert refined.validation == [1.0, 2.0, 2.0]
+    np.testing.assert_array_equal(subspace.decode(np.array([0.5, -0.5])), seen[1])
+
+
+def test_the_mass_norm_is_the_elastic_metric_of_a_body_without_stiffness(snapshots):
+    full = small_beam()
+    basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
+    data = prepare(full, basis, snapshots.poses()[:3], 0.01, elastic=False, device=torch.device("cpu"), tick=lambda: None)
+    roots = data.roots.numpy() / data.roots[0, 0, 0].item()
+    np.testing.assert_array_equal(roots, np.broadcast_to(np.eye(8), (3, 8, 8)))
+    assert data.coordinates.square().sum(1).mean() * data.roots[0, 0, 0] ** 2 == pytest.approx(1.0)
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
@@ -102,7 +167,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_words(tmp_path):
 
 
 def test_an_untrained_autoencoder_is_pca(snapshots):
-    full, poses = small_beam(), snapshots.poses().astype(float)
+    full, poses = small_beam(), np.asarray(snapshots.poses(), float)
     basis, energies = principal_directions(poses, 8, mass=full.mass)
     subspace = Autoencoder(torch.from_numpy(np.sqrt(energies)), 2, (8, 8)).fold(basis, mass=full.mass, name="untrained")
     reference = pca(poses, 2, mass=full.mass)
@@ -111,7 +176,7 @@ def test_an_untrained_autoencoder_is_pca(snapshots):
 
 
 def test_the_rest_shape_is_the_origin_exactly(snapshots, tmp_path):
-    subspace, _ = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
+    subspace, *_ = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
     np.testing.assert_allclose(subspace.decode(np.zeros(2)), 0, atol=1e-15)
 
 
@@ -120,16 +185,16 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     full, dt = small_beam(), 0.01
     poses = snapshots.poses()[5:8]
     basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
-    data = prepare(full, basis, poses, dt, device=torch.device("cpu"), tick=lambda: None)
+    data = prepare(full, basis, poses, dt, elastic=True, device=torch.device("cpu"), tick=lambda: None)
     scale = np.mean(np.sum((poses @ (full.mass @ basis)) ** 2, axis=1)) / dt**2
     e = 1e-4 * np.random.default_rng(0).standard_normal(8)
 
     def potential(u):
         return u @ (full.mass @ u) / (2 * dt**2) + full.elastic_energy(u)
 
-    for pose, metric in zip(poses.astype(float), data.metric.numpy(), strict=True):
+    for pose, root in zip(poses.astype(float), data.roots.numpy(), strict=True):
         growth = potential(pose + basis @ e) + potential(pose - basis @ e) - 2 * potential(pose)
-        np.testing.assert_allclose(e @ metric @ e * scale, growth, rtol=1e-4)
+        np.testing.assert_allclose(np.sum((e @ root) ** 2) * scale, growth, rtol=1e-4)
 
 
 def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(snapshots):
@@ -140,23 +205,11 @@ def test_data_of_another_sweep_are_told_apart_though_cases_have_the_same_names(s
     assert identity(full, snapshots, TRAINING) == identity(full, snapshots, TRAINING)
 
 
-def test_contractive_weights_are_relative_to_the_encoder_of_pca(snapshots, tmp_path):
-    """Untrained, the encoder is PCA's: the terms add jacobian_weight times one and, it being linear, hessian_weight times zero."""
-    full, still = small_beam(), replace(TRAINING, epochs=1, learning_rate=0.0)
-    contractive = replace(still, jacobian_weight=0.3, hessian_weight=0.7)
-    plain, penalised = (
-        train_autoencoder(full, snapshots, t, checkpoint=tmp_path / f"{t.jacobian_weight}", device=torch.device("cpu"))[1].training[0]
-        for t in (still, contractive)
-    )
-    assert penalised - plain == pytest.approx(0.3, rel=1e-9)
-    assert identity(full, snapshots, still) != identity(full, snapshots, contractive)
-    assert "jacobian_weight" not in identity(full, snapshots, still)  # a model from before there were weights is still up to date
-
-
-def test_training_lowers_the_loss(snapshots, tmp_path):
-    _, fitted = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
-    assert fitted.epochs == 60
+def test_each_stage_lowers_the_loss(snapshots, tmp_path):
+    _, fitted, refined = train_autoencoder(small_beam(), snapshots, TRAINING, checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))
+    assert fitted.epochs == 60 and refined.epochs == 1
     assert fitted.training[-1] < 0.5 * fitted.training[0]  # it starts as PCA
+    assert refined.training[-1] < fitted.training[int(np.argmin(fitted.validation))]  # which the second stage starts from
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -166,3 +219,65 @@ def test_training_on_a_gpu_agrees_with_the_cpu(snapshots, tmp_path):
         for device in ("cpu", "cuda")
     ]
     assert best[1] == pytest.approx(best[0], rel=0.05)
+
+
+def torchrun(project, processes, *changes):
+    """The best validation loss of a training by torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "hodsim.trainers.autoencoder", str(project), *(word for change in changes for word in ("--set", change))]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    said = re.search(r"validation loss (\S+) after (\d+) epochs in (\d+) processes", run.stdout)
+    assert said and int(said[3]) == processes
+    return float(said[1]), int(said[2])
+
+
+def test_two_processes_reach_the_loss_of_one(tmp_path):
+    small_beam().mesh.save(tmp_path / "body.msh")
+    content = """
+mesh = "body.msh"
+simulation.steps = 20
+sweep = {train = 4, validation = 2, test = 1}
+subspace = {latent = 2, hidden = [8, 8], coordinates = 8}
+training = {epochs = 7, batch = 15, stride = 1, rounds = 0}
+"""
+    (tmp_path / "body.toml").write_text(content)
+    project = Project.open(tmp_path / "body.toml")
+    snapshots = project.generate(workers=1)
+    alone = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=tmp_path / "c.safetensors", device=torch.device("cpu"))[1]
+    # 80 poses in batches of 15: the last is of 5, of which one process has 3; six digits are told
+    assert torchrun(tmp_path / "body.toml", 2)[0] == pytest.approx(alone.best, rel=1e-6)
+    resumed = checkpoint_file(project)
+    again = train_autoencoder(project.full, snapshots, Training.of(project), checkpoint=resumed, device=torch.device("cpu"))[1]
+    assert again.epochs == 7  # all of them by the two processes: what `hodsim train` finds is done
+    np.testing.assert_allclose(again.training, alone.training, rtol=1e-9)
+
+
+def test_shares_of_a_batch_average_to_its_mean():
+    losses = torch.rand(7, dtype=torch.float64)
+    for size in (1, 2, 3, 9):
+        means = []
+        for rank in range(size):
+            mine, factor = Team(rank, size).share(torch.arange(7))
+            means.append(factor * float(losses[mine].mean()))
+        assert np.mean(means) == pytest.approx(float(losses.mean()), rel=1e-12)
+
+
+def test_mixed_precision_trains_as_well(snapshots, tmp_path):
+    best = [
+        train_autoencoder(
+            small_beam(), snapshots, replace(TRAINING, precision=precision), checkpoint=tmp_path / precision, device=torch.device("cpu")
+        )[1].best
+        for precision in ("float64", "mixed")
+    ]
+    assert best[1] == pytest.approx(best[0], rel=0.3)
+
+
+def test_training_streams_poses_that_stay_in_their_files(snapshots, tmp_path):
+    """Arrays that are not kept in memory give the same subspace."""
+    full = small_beam()
+    streamed = Snapshots.load(snapshots.displacements.sources[0].path.parent, full, memory=0)
+    assert not any(source.keep for source in streamed.displacements.sources)
+    best = [train_autoencoder(full, data, replace(TRAINING, epochs=3), checkpoint=tmp_path / str(i), device=torch.device("cpu"))[1].best
+            for i, data in enumerate((snapshots, streamed))]  # fmt: skip
+    assert best[0] == best[1]

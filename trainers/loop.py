@@ -1,4 +1,5 @@
-"""The training loop: epochs of mini-batches with validation, checkpoints that resume exactly, and the best model kept.
+"""The training loop: epochs of mini-batches, or steps of a second-order method on all data, with validation, checkpoints that resume
+exactly, and the best model kept.
 
 A checkpoint is a safetensors file (nothing in it is code): weights, the best weights so far, the optimiser's moments and the state of
 the generator that shuffles, so that an interrupted training continues as if it had not been.
@@ -17,9 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
+from hodsim.optim import NewtonKrylov
+from hodsim.optim.curvature import Closure
 from hodsim.storage import write_atomically
+from hodsim.trainers.team import ALONE, Team
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
+PATIENCE = 2  # rounds of a refinement that may pass without lowering the validation loss
 
 Progress = Callable[[int, int, float], None]  # epochs done, epochs in all, validation loss
 
@@ -41,6 +46,11 @@ class Fit:
     def best(self) -> float:
         return min(self.validation, default=float("inf"))
 
+    @property
+    def since_best(self) -> int:
+        """Epochs since the best one."""
+        return self.epochs - 1 - self.validation.index(self.best) if self.validation else 0
+
 
 def fit(
     model: nn.Module,
@@ -55,47 +65,104 @@ def fit(
     seed: int,
     checkpoint: Path,
     identity: str,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train model in place and leave it with the weights of the best validation loss.
+    """Train model in place by epochs of mini-batches.
 
-    loss maps the indices of a mini-batch (batch,) to a scalar; validate returns the loss that chooses; rate maps the fraction of the
-    training that is done to the learning rate. A checkpoint of the same identity (a description of data and settings) is resumed; one of
-    another identity is started over. Ctrl-C ends the training early with the best so far, `interrupted` being set.
-    Raises FloatingPointError naming the epoch when the training loss is not finite.
-    """
+    loss maps the indices of a mini-batch (batch,) to a scalar; rate maps the fraction of the training that is done to the learning rate.
+    The processes of a team go through the same batches, each through its share of every one. For the rest see `repeat`."""
+
+    def epoch(fitted: Fit, generator: torch.Generator) -> float:
+        total = 0.0
+        order = torch.randperm(samples, generator=generator)
+        for group in optimizer.param_groups:
+            group["lr"] = rate(fitted.epochs / epochs)
+        for indices in order.split(batch):
+            optimizer.zero_grad(set_to_none=True)
+            mine, factor = team.share(indices)
+            value = factor * loss(mine)
+            value.backward()
+            optimizer.step()
+            total += float(value.detach()) * len(indices) / team.size
+        total = float(team.sum(torch.tensor(total, dtype=torch.float64, device=next(model.parameters()).device)))
+        if not total < float("inf"):
+            raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
+        return total / samples
+
+    return repeat(model, epoch, validate, optimizer, epochs, seed, checkpoint, identity, progress, team=team)
+
+
+def refine(
+    model: nn.Module,
+    closure: Closure,
+    *,
+    validate: Callable[[], float],
+    optimizer: NewtonKrylov,
+    rounds: int,
+    steps: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None = None,
+) -> Fit:
+    """Train on in place by rounds of Newton-Krylov steps on the closure of all data, as `NewtonKrylov.step` takes it; see `repeat`.
+
+    It ends early when PATIENCE rounds have not lowered the validation loss; the model stays as it was given if none does."""
+    with torch.no_grad():
+        known = validate()
+
+    def advance(_fitted: Fit, _generator: torch.Generator) -> float:
+        for _ in range(steps):
+            optimizer.step(closure)
+        assert optimizer.last is not None
+        return optimizer.last.after
+
+    return repeat(model, advance, validate, optimizer, rounds, 0, checkpoint, identity, progress, known, PATIENCE)
+
+
+def repeat(
+    model: nn.Module,
+    epoch: Callable[[Fit, torch.Generator], float],
+    validate: Callable[[], float],
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    seed: int,
+    checkpoint: Path,
+    identity: str,
+    progress: Progress | None,
+    known: float = float("inf"),
+    patience: int | None = None,
+    team: Team = ALONE,
+) -> Fit:
+    """Repeat epoch, which trains the model in place and returns its training loss, and leave the weights of the best validation loss.
+
+    validate returns the loss that chooses, known is that of the model as it is given. A checkpoint of the same identity (a description of
+    data and settings) is resumed; one of another identity is started over. patience ends it that many epochs after the best. Ctrl-C ends
+    it early with the best so far, `interrupted` being set. Of a team, the first writes. Raises FloatingPointError when the training loss is
+    not finite, ValueError for a corrupt checkpoint."""
     generator = torch.Generator().manual_seed(seed)
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    team.wait()  # for a checkpoint that is being written
     fitted = _resume(checkpoint, identity, model, optimizer, generator, best) or Fit()
     saved = started = time.monotonic() - fitted.seconds
     try:
-        while fitted.epochs < epochs:
-            total = 0.0
-            order = torch.randperm(samples, generator=generator)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(fitted.epochs / epochs)
-            for indices in order.split(batch):
-                optimizer.zero_grad(set_to_none=True)
-                value = loss(indices)
-                value.backward()
-                optimizer.step()
-                total += float(value.detach()) * len(indices)
-            if not total < float("inf"):
-                raise FloatingPointError(f"the loss of epoch {fitted.epochs + 1} is {total / samples}; try a smaller learning rate")
+        while fitted.epochs < epochs and not (patience and fitted.since_best >= patience):
+            training = epoch(fitted, generator)
             with torch.no_grad():
                 validation = validate()
-            if validation < fitted.best:
+            if validation < min(known, fitted.best):
                 for name, weights in model.state_dict().items():
                     best[name].copy_(weights)
-            fitted.training.append(total / samples)
+            fitted.training.append(training)
             fitted.validation.append(validation)
             fitted.seconds = time.monotonic() - started
             if progress:
                 progress(fitted.epochs, epochs, fitted.best)
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if team.rank == 0 and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _save(checkpoint, identity, fitted, model, optimizer, generator, best)
                 saved = time.monotonic()
-        _save(checkpoint, identity, fitted, model, optimizer, generator, best)
+        if team.rank == 0:
+            _save(checkpoint, identity, fitted, model, optimizer, generator, best)
     except KeyboardInterrupt:  # within an epoch: the checkpoint stays at the end of an earlier one, so that it resumes exactly
         fitted.interrupted = True
     model.load_state_dict(best)

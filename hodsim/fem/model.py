@@ -7,7 +7,9 @@ sparsity pattern; the tangent of a time step, K(u) + s1 C + s2 M, is a sum of da
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_matrix, kron
@@ -87,13 +89,34 @@ class FullModel:
         self.mass = kron(scalar[self._free_vertices][:, self._free_vertices], np.eye(3), "csr")
         self.mass.eliminate_zeros()
         self._mass_data = _data_on(self.pattern, self.mass)
-        self.rest_stiffness = self.stiffness(np.zeros(self.n_dofs))
-        # that of the forces of displacements in the last digits of an edge
-        self.rounding_force = 16 * np.finfo(float).eps * float(np.linalg.norm(self.rest_stiffness.data)) * self.mesh.edge_length
+        self._build_damping()
+
+    @cached_property
+    def rest_stiffness(self) -> csr_matrix:
+        """K(0) (d, d) [N/m]; when it is asked for, as it takes the elements' compiled functions."""
+        return self.stiffness(np.zeros(self.n_dofs))
+
+    @property
+    def rounding_force(self) -> float:
+        return self._rounding_force
+
+    @cached_property
+    def _rounding_force(self) -> float:
+        """That of the forces of displacements in the last digits of an edge."""
+        return 16 * np.finfo(float).eps * float(np.linalg.norm(self.rest_stiffness.data)) * self.mesh.edge_length
+
+    def _build_damping(self) -> None:
         self.damping_matrix = None
         if self.damping:
             self._damping_data = self.damping.mass * self._mass_data + self.damping.stiffness * self.rest_stiffness.data
             self.damping_matrix = self._matrix(self._damping_data)
+
+    def with_damping(self, damping: Rayleigh) -> FullModel:
+        """The same body with another damping; all else, the buffers too, is shared."""
+        other = copy(self)
+        other.damping = damping
+        other._build_damping()
+        return other
 
     def _along_the_body(self) -> np.ndarray:
         """The degrees of freedom (d,) from one end of the body to the other: slice by slice, the band of a slender body is narrow."""

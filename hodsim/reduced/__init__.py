@@ -1,6 +1,7 @@
 """Reduced models: the latent equation of motion of a subspace, in Euler-Lagrange and in variational form."""
 
-from hodsim.reduced.ahead import compile_ahead
+from hodsim.reduced.acquisition import hardest
+from hodsim.reduced.ahead import Compilation, compile_ahead
 from hodsim.reduced.calibration import calibrate
 from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
@@ -9,10 +10,11 @@ from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.fallback import simulate_with_fallback
 from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
-from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
+from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses, rollout_error
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
+    "Compilation",
     "CompiledStep",
     "Cubature",
     "CubicForce",
@@ -26,6 +28,8 @@ __all__ = [
     "choose_cubature",
     "compile_ahead",
     "fitting_poses",
+    "hardest",
+    "rollout_error",
     "simulate_with_fallback",
     "variational_step",
 ]

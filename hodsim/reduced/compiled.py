@@ -75,6 +75,16 @@ class CompiledStep:
         other._springs = root * rows @ self._mixing.T, root * (targets - rest)
         return other
 
+    def damped(self, damping: np.ndarray) -> CompiledStep:
+        """This step with another damping C^ = W^T C W (m, m)."""
+        other = copy(self)
+        other._damping, other._plans = self._mixing @ damping @ self._mixing.T, {}
+        return other
+
+    def is_compiled(self, state: State, dt: float) -> bool:
+        """Whether a step can be taken at once, for numba has compiled it here before; else it takes most of a minute first."""
+        return kernel.is_compiled(kernel.rollout, self._arguments(state, dt, np.zeros((1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
+
     def __call__(
         self,
         system: ReducedModel,
@@ -143,14 +153,20 @@ class CompiledStep:
     def _roll(
         self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
     ) -> Rollout:
+        arguments = self._arguments(state, dt, forces, scheme, tolerance, max_iterations)
+        done, ended = kernel.rollout(*arguments)
+        *_, states, iterations, norms, defects = arguments
+        return self._rolled(state, dt, states, iterations, norms, defects, done, ended, first)
+
+    def _arguments(self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int) -> tuple:
+        """What `kernel.rollout` takes; the last four, states, iterations, norms of residuals and defects, it writes."""
         steps, r = len(forces), len(state.q)
         states, iterations, norms = np.empty((steps, 3, r)), np.empty(steps, np.int64), np.empty(max_iterations + 1)
         defects = np.empty(steps)
-        done, ended = kernel.rollout(
+        return (
             self.plan(dt), self.form, scheme_table(scheme, dt), dt, _history(state), state.previous is not None,
             np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms, defects,
         )  # fmt: skip
-        return self._rolled(state, dt, states, iterations, norms, defects, done, ended, first)
 
     def _rolled(
         self, start: State, dt: float, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, defects: np.ndarray,

@@ -21,7 +21,7 @@ import numpy as np
 
 from hodsim.checks import shape
 from hodsim.dynamics import State
-from hodsim.fem import FullModel, Load
+from hodsim.fem import FullModel, Load, Rayleigh
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import Motion, features_of
@@ -45,8 +45,7 @@ class ReducedModel:
         self.features = features_of(subspace)
         self.mass = W.T @ (full.mass @ W)  # (m, m)
         self.rest_stiffness = W.T @ (full.rest_stiffness @ W)  # of every element, whatever the elasticity
-        damping = full.damping_matrix
-        self.damping = np.zeros_like(self.mass) if damping is None else W.T @ (damping @ W)
+        self.damping = self._projected_damping()
         rest = self.features.motion(*np.zeros((2, subspace.dim)))
         self.rounding_force = full.rounding_force * float(np.linalg.norm(W @ rest.jacobian, 2))
         self._last: tuple[np.ndarray, np.ndarray, Motion, np.ndarray] | None = None
@@ -56,6 +55,18 @@ class ReducedModel:
         other = copy(self)
         other.elasticity, other.indicator, other._last = elasticity, None, None
         return other
+
+    def with_damping(self, damping: Rayleigh) -> ReducedModel:
+        """The same model with another damping, the full model's as well; all else is shared."""
+        other = copy(self)
+        other.full = self.full.with_damping(damping)
+        other.damping = other._projected_damping()
+        return other
+
+    def _projected_damping(self) -> np.ndarray:
+        """C^ = W^T C W (m, m)."""
+        C, W = self.full.damping_matrix, self.subspace.basis
+        return np.zeros_like(self.mass) if C is None else W.T @ (C @ W)
 
     @classmethod
     def of(cls, model: Model) -> ReducedModel:

@@ -15,7 +15,7 @@ from hodsim.fem import FullModel
 from hodsim.reduced.compiled import CompiledStep
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.model import ReducedModel
-from hodsim.snapshots import LoadShapes, Snapshots
+from hodsim.snapshots import LoadShapes, Poses, Snapshots
 from hodsim.subspace import Subspace
 
 SIZES = (8, 11, 16, 22, 32, 45, 64, 90)
@@ -78,5 +78,5 @@ def rollout_error(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes)
     return float(np.mean(errors))
 
 
-def _some(poses: np.ndarray, number: int) -> np.ndarray:
+def _some(poses: np.ndarray | Poses, number: int) -> np.ndarray:
     return poses[:: max(1, len(poses) // number)]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hodsim.fem import FullModel, StVK
 from hodsim.reduced import CompiledStep, CubicForce, ReducedModel, choose_cubature
 from hodsim.report.evaluate import Contender
-from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.snapshots import LoadShapes, Snapshots
 from hodsim.subspace import Model, Subspace, pca
 
 PCA_DIMENSIONS = (6, 12, 20)
 
 
-def contenders(model: Model, snapshots: Snapshots) -> list[Contender]:
+def contenders(
+    model: Model, snapshots: Snapshots, shapes: LoadShapes, *, dimensions: Sequence[int] = PCA_DIMENSIONS
+) -> list[Contender]:
     """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise."""
     full, poses = model.full, snapshots.split("train").poses()
     exact, sampled = ReducedModel(full, model.subspace), ReducedModel.of(model)
@@ -20,11 +24,11 @@ def contenders(model: Model, snapshots: Snapshots) -> list[Contender]:
     if elements:
         chosen.append(_compiled(exact, f"{name}, all elements", "exact"))
     chosen.append(_compiled(sampled, f"{name}, Euler-Lagrange", chosen[0].elasticity, form="euler-lagrange"))
-    for dim in PCA_DIMENSIONS:  # in a linear subspace the two forms are one
+    for dim in dimensions:  # in a linear subspace the two forms are one
         subspace = pca(poses, dim, mass=full.mass)
         chosen.append(_exact_linear(full, subspace))
         if elements and dim > model.subspace.dim:  # where a linear subspace is a match for the network
-            cubature, _ = choose_cubature(full, subspace, snapshots, bending_loads(full))
+            cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
             sampled = ReducedModel(full, subspace, elasticity=cubature)
             chosen.append(_compiled(sampled, f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"))
     return chosen

@@ -64,17 +64,20 @@ def write_report(
     command: str = "hodsim beam",
     rough: bool = False,
     samplings: Sequence[Sampling] = (),
+    provenance: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> ReportFiles:
     """Write report.html, report.json, picture.png and animation.mp4 into the directory and return their paths.
 
     offline holds the seconds spent before the first reduced step, `snapshots_s` and `training_s`; title says what was simulated, command
     what makes the report again; rough marks figures as not to be quoted; samplings is the curve by which the number of elements of the
-    headline's cubature was chosen. progress is called with the frames drawn and in all.
+    headline's cubature was chosen; provenance, e.g. the settings of a project, goes into report.json as it is. progress is called with the
+    frames drawn and in all.
     """
     directory = Path(directory)
     files = ReportFiles(*(directory / name for name in ("report.html", "report.json", "picture.png", "animation.mp4")))
-    write_atomically(files.json, json.dumps(summary(evaluation, offline=offline, rough=rough, samplings=samplings), indent=2, allow_nan=False) + "\n")
+    content = summary(evaluation, offline=offline, rough=rough, samplings=samplings) | {"provenance": dict(provenance or {})}
+    write_atomically(files.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
     still = scene(evaluation)
     picture(files.picture, still, frame=_telling_frame(still))
     animation(files.animation, still, progress=progress)

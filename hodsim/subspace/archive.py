@@ -2,6 +2,8 @@
 
     model.json            format, fingerprint, material, density, damping, the shape of the networks, and what the maker noted
     arrays.safetensors    vertices, tetrahedra, pins, origin, basis, projection, weights of the networks, cubature, error indicator
+
+Basis and projection, nearly all of the file, may be in single precision; whatever is read is double again.
 """
 
 from __future__ import annotations
@@ -47,8 +49,10 @@ class Model:
     def __post_init__(self):
         self.subspace.check_fits(self.full.n_dofs)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the model file. Raises OSError naming the path, leaving what was there, when it cannot be written."""
+    def save(self, path: Path | str, *, single: bool = False) -> Path:
+        """Write the model file; in single precision it is half as large, and displacements are a ten-millionth off.
+
+        Raises OSError naming the path, leaving what was there, when it cannot be written."""
         full, subspace = self.full, self.subspace
         networks = {name: getattr(subspace, name) for name in NETWORKS if getattr(subspace, name) is not None}
         header = {
@@ -67,8 +71,8 @@ class Model:
             "tetrahedra": full.mesh.tetrahedra,
             "pinned": full.pinned,
             "origin": subspace.origin,
-            "basis": subspace.basis,
-            "projection": subspace.projection,
+            "basis": subspace.basis.astype(np.float32 if single else np.float64),
+            "projection": subspace.projection.astype(np.float32 if single else np.float64),
         }
         if self.cubature is not None:
             arrays["cubature.elements"], arrays["cubature.weights"] = self.cubature
@@ -138,8 +142,8 @@ def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:
         header["subspace"]["name"],
         header["subspace"]["dim"],
         arrays["origin"],
-        arrays["basis"],
-        arrays["projection"],
+        arrays["basis"].astype(np.float64),
+        arrays["projection"].astype(np.float64),
         _network("trunk", header, arrays),
         _network("encoder", header, arrays),
     )

@@ -41,7 +41,7 @@ def pca(poses: Poses, dim: int, *, mass: csr_matrix) -> Subspace:
 def principal_directions(poses: Poses, dim: int, *, mass: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """W (d, dim) with W^T M W = I, and the mean square coordinate of the poses (n, d) along each column, in decreasing order.
 
-    poses may be several blocks (n_i, d) in an iterable that can be gone through again and again, e.g. `snapshots.PoseFiles`.
+    poses may be several blocks (n_i, d) in an iterable that can be gone through again and again, e.g. `snapshots.Poses`.
     """
     d = mass.shape[0]
     n = sum(len(finite("poses", shape("poses", block, (None, d)))) for block in _blocks(poses))

@@ -9,16 +9,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
 from scipy.sparse import csr_matrix, identity
 
 from hodsim.dynamics import State, step
-from hodsim.fem import FullModel
-from hodsim.reduced import CompiledStep, ReducedModel
+from hodsim.fem import FullModel, Rayleigh
+from hodsim.reduced import CompiledStep, ReducedModel, variational_step
 from hodsim.viewer.recording import SCHEMES, VARIATIONAL
-from hodsim.viewer.springs import Springs, SprungFullModel
+from hodsim.viewer.springs import Springs, SprungElasticity, SprungFullModel
 
 
 class Body:
@@ -30,7 +29,6 @@ class Body:
     def __init__(self, name: str, model: FullModel | ReducedModel, shapes: Mapping[str, np.ndarray]):
         self.name, self.model = name, model
         reduced = isinstance(model, ReducedModel)
-        self.full = model.full if reduced else model
         self.dim = model.subspace.dim if reduced else model.n_dofs
         self._basis = model.subspace.basis if reduced else identity(model.n_dofs, format="csr")
         self._origin = model.subspace.origin if reduced else np.zeros(model.n_dofs)
@@ -40,13 +38,17 @@ class Body:
         self._rest = self.full.mesh.vertices[self.vertices] + (seen @ self._origin).reshape(-1, 3)
         self._seen = seen @ self._basis
         self.milliseconds: deque[float] = deque(maxlen=100)  # of the last steps
-        if isinstance(model, ReducedModel):
-            self._compiled = cache(lambda form: CompiledStep(model, form=form))  # as it is asked for, then kept
+        self._steps: dict[str, CompiledStep] = {}  # by form, as they are asked for
         self.reset()
+
+    @property
+    def full(self) -> FullModel:
+        return self.model.full if isinstance(self.model, ReducedModel) else self.model
 
     def reset(self) -> None:
         """Back to rest at time 0."""
         self.state: State = self.model.state()
+        self._gauged = True  # whether the state tells its defect, as that at rest and those of compiled steps do
         self.milliseconds.clear()
 
     def after(
@@ -58,29 +60,60 @@ class Body:
         grip: float,
         scheme: str,
         index: int,
+        compiled: bool = True,
     ) -> State:
         """The state a step later, under amplitudes (c,) of the load shapes and springs of stiffness grip [N/m] from vertices to places (3,).
 
-        Raises ConvergenceError as `dynamics.step` does."""
+        A reduced model takes the compiled step, or else the reference. Raises ConvergenceError as `dynamics.step` does."""
         started = time.perf_counter()
         force = self.force(loads)
-        springs = None
+        springs, self._gauged = None, compiled
         if pulls:
             rows, rest = self.rows(list(pulls))
             springs = Springs(rows, rest, np.concatenate(list(pulls.values())), grip)
         if isinstance(self.model, ReducedModel):
-            advance = self._compiled("variational" if scheme == VARIATIONAL else "euler-lagrange")
-            if springs is not None:
-                advance = advance.pulled(springs.rows, springs.rest, springs.targets, springs.stiffness)
-            state = advance(self.model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
+            state = self._reduced_step(self.model, dt, force, springs, scheme, index, compiled)
         else:
             model = self.model if springs is None else SprungFullModel(self.model, springs)
             state = step(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
         self.milliseconds.append(1e3 * (time.perf_counter() - started))
         return state
 
+    def _reduced_step(
+        self, model: ReducedModel, dt: float, force: np.ndarray, springs: Springs | None, scheme: str, index: int, compiled: bool
+    ) -> State:
+        if compiled:
+            advance = self._step(model, scheme)
+            if springs is not None:
+                advance = advance.pulled(springs.rows, springs.rest, springs.targets, springs.stiffness)
+            return advance(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
+        if springs is not None:
+            model = model.with_elasticity(SprungElasticity(model.elasticity, springs))
+        if scheme == VARIATIONAL:
+            return variational_step(model, self.state, dt, force=force, index=index)
+        return step(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
+
+    def _step(self, model: ReducedModel, scheme: str) -> CompiledStep:
+        form = "variational" if scheme == VARIATIONAL else "euler-lagrange"
+        if form not in self._steps:
+            self._steps[form] = CompiledStep(model, form=form)
+        return self._steps[form]
+
+    def is_compiled(self, dt: float, scheme: str) -> bool:
+        """Whether a step of dt [s] needs no compiling first."""
+        return not isinstance(self.model, ReducedModel) or self._step(self.model, scheme).is_compiled(self.state, dt)
+
+    def damp(self, damping: Rayleigh) -> None:
+        """Go on with another damping, if it is another."""
+        if damping == self.full.damping:
+            return
+        self.model = self.model.with_damping(damping)
+        if isinstance(self.model, ReducedModel):
+            self._steps = {form: advance.damped(self.model.damping) for form, advance in self._steps.items()}
+
     def at_rest(self, q: np.ndarray, loads: Mapping[str, np.ndarray]) -> State:
         """The state at rest in a pose q, from which the loads move it."""
+        self._gauged = False
         return self.model.state(q, force=self.force(loads))
 
     def encode(self, displacement: np.ndarray) -> np.ndarray:
@@ -109,6 +142,12 @@ class Body:
     def energy(self) -> float:
         """Kinetic and elastic energy [J]."""
         return self.model.energy(self.state)
+
+    @property
+    def trust(self) -> tuple[int, float] | None:
+        """Level 0, 1 or 2 and the estimated error over a typical motion; None for a model or after a step that cannot tell."""
+        indicator = self.model.indicator if isinstance(self.model, ReducedModel) and self._gauged else None
+        return None if indicator is None else (indicator.level(self.state), indicator.estimate(self.state))
 
     def place(self, vertex: int) -> np.ndarray:
         """Where a vertex of the mesh is (3,) [m]."""

@@ -68,14 +68,14 @@ class LiveFilm:
         self.path, self._fps = path, fps
         self.error: str | None = None
         self._start, self._taken, self._size = 0.0, 0, None
-        self._ended = False
+        self.ended = False  # no more images are taken
         self._frames: Queue[np.ndarray | None] = Queue(maxsize=90)  # a slow encoder slows the drawing, never the motion
         self._thread = Thread(target=self._encode, daemon=True)
         self._thread.start()
 
     def take(self, time: float, image: Callable[[], np.ndarray]) -> None:
         """Show an image at a simulated time [s], for as many frames as have gone by since the last one."""
-        if self._ended:
+        if self.ended:
             return
         if self._taken == 0 or time < self._start:  # a reset starts the clock anew
             self._start, self._taken = time, 0
@@ -93,8 +93,8 @@ class LiveFilm:
 
     def finish(self) -> None:
         """No more images; the file is written meanwhile."""
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             self._put(None)
 
     @property

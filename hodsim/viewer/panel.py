@@ -4,25 +4,30 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polyscope as ps
 import polyscope.imgui as imgui
 
+from hodsim.fem import Rayleigh
 from hodsim.reduced import ReducedModel
+from hodsim.viewer.body import Body
 from hodsim.viewer.colour import FIELDS
+from hodsim.viewer.dial import RADIUS, dial
 from hodsim.viewer.film import LiveFilm
+from hodsim.viewer.history import History
 from hodsim.viewer.player import Player
+from hodsim.viewer.plots import Plots
 from hodsim.viewer.recording import SCHEMES
 from hodsim.viewer.scene import COLOURS, Scene
+from hodsim.viewer.theme import FAINT, LIGHTS, WARNING, light
 
 WIDTH, LABELS, COLUMNS = 344, 96, (36, 186, 268)
 LARGEST_LOAD = 1.0  # of a slider, in units of the training loads
 DTS = (0.001, 0.05)  # [s] the shortest and the longest time step
-PAPER, INK, FAINT, ACCENT = (1.0, 1.0, 1.0, 0.93), (0.16, 0.19, 0.24, 1.0), (0.45, 0.49, 0.55, 1.0), (0.16, 0.47, 0.73, 1.0)
-WARNING = (0.75, 0.15, 0.05, 1.0)
+MOST_DAMPING = Rayleigh(mass=10.0, stiffness=0.05)
 
 
 class Panel:
@@ -31,42 +36,37 @@ class Panel:
     def __init__(self, player: Player, scene: Scene, title: str):
         self.player, self.scene, self.title = player, scene, title
         self.message = "Drag the body with the mouse; Shift on letting go pins it there. F pushes, space pauses, S steps, R resets."
+        self.history = History(player)
+        self._plots = Plots(player, self.history)
+        self._trust: dict[str, tuple[int, float] | None] = {}
         self.film: LiveFilm | None = None
         self.speed, self.frames = 0.0, 0.0  # simulated seconds and frames a real second
-        self._errors = {body.name: deque([0.0], maxlen=240) for body in player.bodies}
-        self._energies = deque([0.0], maxlen=240)
 
     def observe(self, elapsed: float, simulated: float) -> None:
         """Take a frame's real and simulated seconds, and the values that are plotted."""
         elapsed = max(elapsed, 1e-6)
         self.speed += min(1.0, elapsed) * (simulated / elapsed - self.speed)  # smoothed over about a second
         self.frames += min(1.0, elapsed) * (1 / elapsed - self.frames)
-        if simulated:
-            self._energies.append(self.player.bodies[0].energy)
-            for body in self.player.bodies:
-                self._errors[body.name].append(100 * self.player.error(body))
+        if simulated or not self._trust:
+            self.history.note()
+            self._trust = {body.name: body.trust for body in self.player.bodies}
 
     def act(self) -> None:
-        imgui.SetNextWindowPos((16, 16), imgui.ImGuiCond_Once)
-        imgui.SetNextWindowSize((WIDTH, 0), imgui.ImGuiCond_Always)
-        colours = {
-            imgui.ImGuiCol_WindowBg: PAPER, imgui.ImGuiCol_Text: INK, imgui.ImGuiCol_SliderGrab: ACCENT, imgui.ImGuiCol_PlotLines: ACCENT,
-            imgui.ImGuiCol_TitleBg: PAPER, imgui.ImGuiCol_TitleBgActive: PAPER, imgui.ImGuiCol_FrameBg: (0.90, 0.92, 0.95, 1.0),
-            imgui.ImGuiCol_Button: (0.86, 0.90, 0.95, 1.0), imgui.ImGuiCol_ButtonHovered: (0.76, 0.85, 0.94, 1.0),
-            imgui.ImGuiCol_Header: (0.93, 0.95, 0.98, 1.0), imgui.ImGuiCol_HeaderHovered: (0.86, 0.90, 0.95, 1.0),
-        }  # fmt: skip
-        for which, colour in colours.items():
-            imgui.PushStyleColor(which, colour)
-        imgui.Begin(self.title, imgui.ImGuiWindowFlags_NoResize | imgui.ImGuiWindowFlags_NoCollapse)
-        self._clock()
-        self._bodies()
-        self._loads()
-        self._stepping()
-        self._poses()
-        self._looks()
-        self._keep()
-        imgui.End()
-        imgui.PopStyleColor(len(colours))
+        _, height = ps.get_window_size()
+        with light():
+            self._plots.act()
+            imgui.SetNextWindowPos((16, 16), imgui.ImGuiCond_Once)
+            imgui.SetNextWindowSizeConstraints((WIDTH, 0), (WIDTH, height - 32))  # what does not fit is scrolled to
+            frame = imgui.ImGuiWindowFlags_AlwaysAutoResize | imgui.ImGuiWindowFlags_NoResize | imgui.ImGuiWindowFlags_NoCollapse
+            imgui.Begin(self.title, frame)
+            self._clock()
+            self._bodies()
+            self._loads()
+            self._stepping()
+            self._poses()
+            self._looks()
+            self._keep()
+            imgui.End()
 
     def _clock(self) -> None:
         player = self.player
@@ -84,6 +84,9 @@ class Panel:
             imgui.PushTextWrapPos(0.0)
             imgui.TextColored(WARNING, f"Stopped at {player.time:.2f} s. {player.trouble}. Take load off, then reset.")
             imgui.PopTextWrapPos()
+        elif player.compilation is not None:
+            still = f"compiling the fast step, once on a machine: {player.compilation.seconds:.0f} s"
+            imgui.TextColored(FAINT, "the fast step did not compile; steps are slow" if player.compilation.done else still)
         elif player.replaying is not None:
             imgui.ProgressBar(player.recording.steps / player.replaying.steps, (-1.0, 0.0), "replaying")
         imgui.Text(f"{player.time:.2f} s")
@@ -92,25 +95,32 @@ class Panel:
             imgui.Text(text)
 
     def _bodies(self) -> None:
-        """What each body costs, how far it is from the full model, and the energy of the first."""
+        """What each body costs, and how far it is from the full model."""
         for body, colour in zip(self.player.bodies, COLOURS, strict=False):
             imgui.ColorButton(body.name, (*colour, 1.0), imgui.ImGuiColorEditFlags_NoTooltip, (14, 14))
             cost = f"{np.median(body.milliseconds):.2f} ms" if body.milliseconds else "-"
             for column, text in zip(COLUMNS, (body.name, cost, f"{body.state.iterations} it."), strict=True):
                 imgui.SameLine(column)
                 imgui.Text(text)
-            if self.player.truth is not None and isinstance(body.model, ReducedModel):
-                error = np.array(self._errors[body.name], np.float32)
-                self._plot(f"tip error {error[-1]:.1f} %", error)
-        energy = np.array(self._energies, np.float32)
-        self._plot(f"energy {energy[-1]:.2f} J", energy)
+            self._errors(body)
 
-    def _plot(self, label: str, values: np.ndarray) -> None:
-        imgui.TextColored(FAINT, label)
-        imgui.SameLine(COLUMNS[0] + 118)
-        imgui.PlotLines(
-            f"##{label.split()[0]} {id(values)}", values, 0, None, 0.0, 1.1 * float(values.max()) + 1e-6, (WIDTH - COLUMNS[0] - 132, 20)
-        )
+    def _errors(self, body: Body) -> None:
+        """A line with the tip error, where the full model is there, and the light of the error indicator, where there is one."""
+        trust = self._trust.get(body.name)
+        measured = self.player.truth is not None and isinstance(body.model, ReducedModel)
+        if trust is not None:
+            level, estimate = trust
+            x, y = imgui.GetCursorScreenPos()
+            imgui.GetWindowDrawList().AddCircleFilled((x + 7, y + 9), 6.0, imgui.GetColorU32(LIGHTS[level]))
+            imgui.SetCursorPosX(COLUMNS[0])
+            imgui.TextColored(FAINT, f"error about {100 * estimate:.1f} %")
+            imgui.SameLine(COLUMNS[1])
+        elif measured:
+            imgui.SetCursorPosX(COLUMNS[0])
+        if measured:
+            imgui.TextColored(FAINT, f"tip error {100 * self.history.errors[-1, self.player.bodies.index(body)]:.1f} %")
+        elif trust is not None:
+            imgui.NewLine()
 
     def _loads(self) -> None:
         imgui.SeparatorText("Loads, in those of the training")
@@ -121,8 +131,21 @@ class Panel:
             else:
                 _, amplitudes[0] = imgui.SliderFloat(name, float(amplitudes[0]), -LARGEST_LOAD, LARGEST_LOAD, "%.2f")
         imgui.PopItemWidth()
+        self._gravity()
         if imgui.Button("Let go of everything", (-1, 0)):
             self.player.let_go()
+
+    def _gravity(self) -> None:
+        if self.player.gravity is None:
+            return
+        name, unit = self.player.gravity
+        load = self.player.amplitudes[name]
+        dial("gravity", load, LARGEST_LOAD)
+        imgui.SameLine(2 * RADIUS + 32)
+        imgui.BeginGroup()
+        imgui.Text(f"gravity {unit * float(np.linalg.norm(load)):.2f} m/s^2")
+        imgui.TextColored(FAINT, "drag the knob to where it pulls,\nas seen here")
+        imgui.EndGroup()
 
     def _stepping(self) -> None:
         if not imgui.CollapsingHeader("Time stepping"):
@@ -132,10 +155,15 @@ class Panel:
         changed, chosen = imgui.Combo("scheme", names.index(player.scheme), names)
         if changed:
             player.scheme = names[chosen]
-        logarithmic = imgui.ImGuiSliderFlags_Logarithmic | imgui.ImGuiSliderFlags_AlwaysClamp
+        clamped = imgui.ImGuiSliderFlags_AlwaysClamp  # what is typed in as well
+        logarithmic = clamped | imgui.ImGuiSliderFlags_Logarithmic
         changed, milliseconds = imgui.SliderFloat("step", 1e3 * player.dt, 1e3 * DTS[0], 1e3 * DTS[1], "%.1f ms", logarithmic)
         if changed:
             player.dt = 1e-3 * milliseconds
+        slow, mass = imgui.SliderFloat("drag", player.damping.mass, 0.0, MOST_DAMPING.mass, "%.2f 1/s", clamped)
+        fast, stiffness = imgui.SliderFloat("viscosity", 1e3 * player.damping.stiffness, 0.0, 1e3 * MOST_DAMPING.stiffness, "%.1f ms", clamped)
+        if slow or fast:
+            player.damping = Rayleigh(mass, 1e-3 * stiffness)
         imgui.PopItemWidth()
 
     def _poses(self) -> None:
@@ -175,14 +203,17 @@ class Panel:
             scene.look()
 
     def _keep(self) -> None:
-        imgui.SeparatorText("Keep")
-        if imgui.Button("Save recording", (154, 0)) and self.player.recording.steps:
+        imgui.SeparatorText("Save a")
+        if imgui.Button("Recording", (100, 0)) and self.player.recording.steps:
             self._save(self.player.recording.save, unused("recording", ".json"), "play it again with --replay")
         imgui.SameLine()
-        if imgui.Button("Save picture", (154, 0)):
+        if imgui.Button("Picture", (100, 0)):
             self._save(self.scene.save_picture, unused("picture", ".png"), "without this panel")
-        if imgui.Button("End film" if self.film else "Record film", (-1, 0)):
+        imgui.SameLine()
+        if imgui.Button("End film" if self.film else "Film", (100, 0)):
             self._toggle_film()
+        if self.film is not None and self.film.ended:
+            self.message = f"writing {self.film.path}: {self.film.waiting} frames to go"
         if self.film is not None and self.film.done:
             self.message = self.film.error or f"saved {self.film.path}"
             self.film = None
@@ -196,7 +227,6 @@ class Panel:
             self.message = "recording a film of the scene, without this panel"
         else:
             self.film.finish()
-            self.message = f"writing {self.film.path}: {self.film.waiting} frames to go"
 
     def _save(self, write: Callable[[Path], Path], path: Path, remark: str) -> None:
         """Write a file and say so, or why not."""

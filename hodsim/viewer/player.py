@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from hodsim.dynamics import State
-from hodsim.fem import FullModel
-from hodsim.reduced import ReducedModel
+from hodsim.fem import FullModel, gravity
+from hodsim.reduced import Compilation, ReducedModel
 from hodsim.solve import ConvergenceError
 from hodsim.viewer.body import Body, coordinates
 from hodsim.viewer.recording import VARIATIONAL, Inputs, Recording
@@ -30,8 +30,10 @@ class Player:
 
     models: by the name to show; the first leads. shapes: load shapes of unit amplitude (d, c) [N] by name, as `bending_loads` makes them.
     The inputs are attributes, to be set at will and read at each step: dt [s]; scheme, a key of `SCHEMES`; amplitudes, by the name of
-    a load shape its components (c,); pulls, by vertex the place (3,) [m] it is pulled to; pose, latent coordinates (r,) that hold the
-    first body still, or None for motion. trouble says why the motion stopped by itself. recording holds the steps since the last reset.
+    a load shape its components (c,); pulls, by vertex the place (3,) [m] it is pulled to; damping, of all bodies; pose, latent
+    coordinates (r,) that hold the first body still, or None for motion. trouble says why the motion stopped by itself. recording holds the
+    steps since the last reset. gravity is the name of the load that is a uniform acceleration, if one is, and that of amplitude one [m/s^2].
+    compilation is there while the compiled step is not, and the reference takes the steps.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class Player:
     ):
         self.bodies = [Body(name, model, shapes) for name, model in models.items()]
         self.full = self.bodies[0].full
-        self.inputs = Inputs(dt, scheme, {name: (0.0,) * columns.shape[1] for name, columns in shapes.items()}, {})
+        self.inputs = Inputs(dt, scheme, {name: (0.0,) * columns.shape[1] for name, columns in shapes.items()}, {}, self.full.damping)
+        self.compilation: Compilation | None = None
         self.tip, self.length, compliance = _tip(self.full)
         self.grip = GRIP / compliance
+        self.gravity = next(filter(None, (_acceleration(self.full, name, columns) for name, columns in shapes.items())), None)
         self.replaying: Recording | None = None
         self.reset()
 
@@ -58,10 +62,20 @@ class Player:
         self.recording = Recording(self.full.fingerprint, self.grip)
         self._owed, self._last_dt = 0.0, self.dt
 
-    def warm_up(self) -> None:
-        """Take a step that leaves no trace: what has to be compiled once on a machine, most of a minute, is compiled before a window opens."""
+    @property
+    def is_compiled(self) -> bool:
+        """Whether no body's step has to be compiled first."""
+        return all(body.is_compiled(self.dt, self.scheme) for body in self.bodies)
+
+    def warm_up(self, *, wait: bool = True) -> None:
+        """Take a step that leaves no trace, so that none takes long later.
+
+        The compiled step takes most of a minute, once on a machine: wait for it, or have another process compile it, until when the
+        reference takes the steps."""
+        if not wait and not self.is_compiled:
+            self.compilation = Compilation(type(self.full.material).__name__)
         for body in self.bodies:
-            body.after(self.dt, loads={}, pulls={}, grip=self.grip, scheme=self.scheme, index=0)
+            body.after(self.dt, loads={}, pulls={}, grip=self.grip, scheme=self.scheme, index=0, compiled=self.compilation is None)
             body.milliseconds.clear()
 
     @property
@@ -82,12 +96,13 @@ class Player:
             self.scheme,
             {name: tuple(map(float, amplitudes)) for name, amplitudes in self.amplitudes.items()},
             {vertex: tuple(map(float, place)) for vertex, place in self.pulls.items()},
+            self.damping,
             None if self.pose is None else tuple(map(float, self.pose)),
         )
 
     @inputs.setter
     def inputs(self, inputs: Inputs) -> None:
-        self.dt, self.scheme = inputs.dt, inputs.scheme
+        self.dt, self.scheme, self.damping = inputs.dt, inputs.scheme, inputs.damping
         self.amplitudes = {name: np.array(amplitudes) for name, amplitudes in inputs.loads.items()}
         self.pulls: dict[int, np.ndarray] = {vertex: np.array(place) for vertex, place in inputs.pulls.items()}
         self.pose = None if inputs.pose is None else np.array(inputs.pose)
@@ -159,6 +174,11 @@ class Player:
             return float("nan")
         return float(np.linalg.norm(body.place(self.tip) - self.truth.place(self.tip))) / self.length
 
+    def close(self) -> None:
+        """End what goes on at the side."""
+        if self.compilation is not None:
+            self.compilation.stop()
+
     def _follow(self, recording: Recording) -> bool:
         """Take the inputs of the next step from a recording; False at its end."""
         if self.recording.steps >= recording.steps:
@@ -173,7 +193,12 @@ class Player:
             for body in self.bodies:
                 body.state = replace(body.state, previous=None)
             self._last_dt = inputs.dt
-        arguments = {"loads": self.amplitudes, "pulls": self.pulls, "grip": self.grip, "scheme": inputs.scheme}
+        for body in self.bodies:
+            body.damp(inputs.damping)
+        if self.compilation is not None and self.compilation.done and self.is_compiled:
+            self.compilation = None
+        compiled = self.compilation is None
+        arguments = {"loads": self.amplitudes, "pulls": self.pulls, "grip": self.grip, "scheme": inputs.scheme, "compiled": compiled}
         index, now = self.recording.steps + 1, self.time + inputs.dt
         if inputs.pose is None:
             states = []
@@ -198,3 +223,12 @@ def _tip(full: FullModel) -> tuple[int, float, float]:
     rows = coordinates(full, np.array([tip])).toarray()
     compliance = rows @ full.solver.factor(full.rest_stiffness.data).solve(np.ascontiguousarray(rows.T))
     return tip, float(distance[tip]), float(np.linalg.eigvalsh(compliance).max())
+
+
+def _acceleration(full: FullModel, name: str, columns: np.ndarray) -> tuple[str, float] | None:
+    """The name of a load with columns (d, c) and its acceleration [m/s^2] at amplitude one, if these are the weights of the body along x, y, z."""
+    weights = np.stack([gravity(full, axis) for axis in np.eye(3).tolist()], axis=1)  # of 1 m/s^2, (d, 3)
+    if columns.shape != weights.shape:
+        return None
+    acceleration = float(np.sum(columns * weights) / np.sum(weights**2))
+    return (name, acceleration) if np.allclose(columns, acceleration * weights, rtol=1e-6) else None

@@ -1,6 +1,7 @@
 """What a person did, step by step, so that it can be done again: the inputs of every step since the last reset.
 
-Steps have a fixed length and read their inputs once, so that a replay repeats the motion exactly, whatever the frame rate was.
+Steps have a fixed length and read their inputs once, so that a replay repeats the motion exactly, whatever the frame rate was; but for
+steps that the reference took while the compiled one was not there yet: these it repeats to the tolerance of the solver.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ from pathlib import Path
 
 from hodsim.checks import positive
 from hodsim.dynamics import Scheme, backward_euler, bdf2, newmark
-from hodsim.fem import FullModel
+from hodsim.fem import FullModel, Rayleigh
 from hodsim.storage import write_atomically
 
-FORMAT = "hodsim recording 1"
+FORMAT, UNDAMPED_FORMAT = "hodsim recording 2", "hodsim recording 1"  # the damping was not set in the viewer, then
 VARIATIONAL = "variational"  # reduced models by `variational_step`, the full model by backward Euler, whose form in displacements it is
 SCHEMES: dict[str, Scheme] = {VARIATIONAL: backward_euler, "backward Euler": backward_euler, "BDF2": bdf2, "Newmark": newmark}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What acts on a step: its length dt [s], the scheme, amplitudes of the loads, places (3,) [m] that vertices are pulled to, and,
-    with the dynamics off, the latent coordinates that the first body is put at."""
+    """What acts on a step: its length dt [s], the scheme, amplitudes of the loads, places (3,) [m] that vertices are pulled to, the damping,
+    and, with the dynamics off, the latent coordinates that the first body is put at."""
 
     dt: float
     scheme: str
     loads: dict[str, tuple[float, ...]]
     pulls: dict[int, tuple[float, ...]]
+    damping: Rayleigh
     pose: tuple[float, ...] | None = None
 
     def __post_init__(self):
@@ -78,9 +80,10 @@ class Recording:
             raise FileNotFoundError(f"recording {path} does not exist or is no file")
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data["format"] != FORMAT:
-                raise ValueError(f"its format is {data['format']!r}, this version reads {FORMAT!r}")
-            changes = [(int(step), _inputs(inputs)) for step, inputs in data["changes"]]
+            if data["format"] not in (FORMAT, UNDAMPED_FORMAT):
+                raise ValueError(f"its format is {data['format']!r}, this version reads {FORMAT!r} and {UNDAMPED_FORMAT!r}")
+            own = {"damping": asdict(full.damping)} if data["format"] == UNDAMPED_FORMAT else {}
+            changes = [(int(step), _inputs(own | inputs)) for step, inputs in data["changes"]]
             recording = cls(data["fingerprint"], positive("grip", float(data["grip"])), int(data["steps"]), changes)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is corrupt or not a recording ({error}); expected one that the viewer saved") from None
@@ -117,5 +120,6 @@ def _inputs(data: dict) -> Inputs:
         data["scheme"],
         {name: tuple(numbers(amplitudes)) for name, amplitudes in data["loads"].items()},
         {int(vertex): tuple(numbers(place)) for vertex, place in data["pulls"].items()},
+        Rayleigh(**{name: float(value) for name, value in data["damping"].items()}),
         None if data["pose"] is None else tuple(numbers(data["pose"])),
     )

@@ -18,7 +18,7 @@ from hodsim.viewer.player import Player
 
 HAND, WALL, SHADOW = (0.84, 0.37, 0.0), (0.30, 0.33, 0.38), (0.93, 0.935, 0.945)
 COLOURS = ((0.16, 0.47, 0.73), (0.87, 0.49, 0.16), (0.17, 0.62, 0.50), (0.75, 0.47, 0.64), (0.45, 0.50, 0.57))
-EDGES = 0.7  # width of the lines between triangles [pixels]
+EDGES = 0.7  # width of the lines between triangles [pixels]; half of it off screen, where it is drawn twice as large
 BOX = np.array([[0, 1, 3, 2], [4, 5, 7, 6], [0, 1, 5, 4], [2, 3, 7, 6], [0, 2, 6, 4], [1, 3, 7, 5]])  # faces of a box, corners in binary
 
 
@@ -33,7 +33,8 @@ class Scene:
         self.field = "none"
         self._floor = float(player.full.mesh.vertices[:, 2].min()) - 0.6 * player.length
         self._shadows = [self._shadow(number, body) for number, body in enumerate(player.bodies)]
-        self._meshes = [self._mesh(body, colour) for body, colour in zip(player.bodies, COLOURS, strict=False)]
+        self._edges = EDGES if panel else EDGES / 2
+        self._meshes = [body_mesh(b.name, b.positions, b.triangles, colour) for b, colour in zip(player.bodies, COLOURS, strict=False)]
         self._walls: list[ps.Structure] = []
         self._shown: tuple | None = None
         self._states: list[State] = []  # as shown; held, for the identity of an object that is gone may be given to its successor
@@ -41,12 +42,6 @@ class Scene:
         self._pins()
         self.arrange()
         self.look()
-
-    def _mesh(self, body: Body, colour: tuple[float, float, float]) -> ps.SurfaceMesh:
-        mesh = ps.register_surface_mesh(body.name, body.positions, body.triangles, color=colour, smooth_shade=False, material="clay")
-        mesh.set_edge_width(EDGES)
-        mesh.set_edge_color(tuple(0.55 * np.array(colour)))
-        return mesh
 
     def _shadow(self, number: int, body: Body) -> ps.SurfaceMesh:
         """The body pressed flat onto the floor: the shadow of light from straight above, at the price of one more flat mesh."""
@@ -93,15 +88,8 @@ class Scene:
         ps.set_transparency_mode("pretty" if overlaid else "none")
 
     def look(self) -> None:
-        """A view from the side and a little above, wide enough for a body to swing by its own length."""
         vertices, last = self.player.full.mesh.vertices, self.offset(len(self._meshes) - 1)
-        low, high = vertices.min(axis=0), vertices.max(axis=0) + last
-        centre, size = (low + high) / 2, float(np.linalg.norm(high - low))
-        ps.set_automatically_compute_scene_extents(False)
-        ps.set_length_scale(size)
-        ps.set_bounding_box(low - 0.45 * size, high + 0.45 * size)
-        target = centre - size * np.array([0.19 if self._panel else 0.0, 0.0, 0.02])
-        ps.look_at(target + size * np.array([0.34, -1.65, 0.5]), target)
+        look_at(vertices.min(axis=0), vertices.max(axis=0) + last, panel=self._panel)
 
     def number(self, name: str) -> int | None:
         """The number of the body of a name."""
@@ -109,8 +97,7 @@ class Scene:
 
     def update(self) -> None:
         """Move everything to where it is now. Where nothing has moved, Polyscope shows again what it has drawn."""
-        pulls = {vertex: tuple(place) for vertex, place in self.player.pulls.items()}
-        now, states = (pulls, self.field, self.apart), [body.state for body in self.player.bodies]
+        now, states = (self.player.inputs.pulls, self.field, self.apart), [body.state for body in self.player.bodies]
         if now == self._shown and all(state is before for state, before in zip(states, self._states, strict=True)):
             return
         self._shown, self._states = now, states
@@ -125,7 +112,7 @@ class Scene:
     def paint(self) -> None:
         """Colour the bodies by the chosen field."""
         for mesh in self._meshes:
-            mesh.set_edge_width(EDGES if self.field == "none" else 0.0)
+            mesh.set_edge_width(self._edges if self.field == "none" else 0.0)
         if self.field == "none":
             return
         for body, mesh in zip(self.player.bodies, self._meshes, strict=True):
@@ -164,3 +151,21 @@ class Scene:
             lines = ps.register_curve_network(name, nodes, "segments", color=HAND, material="flat")
             lines.set_radius(0.006 * self.player.length, relative=False)
             self._pulled[name] = len(pulls)
+
+
+def look_at(low: np.ndarray, high: np.ndarray, *, panel: bool) -> None:
+    """A view of a box from the side and a little above, wide enough for a body to swing by its own length; right of a panel, if there is one."""
+    centre, size = (low + high) / 2, float(np.linalg.norm(high - low))
+    ps.set_automatically_compute_scene_extents(False)
+    ps.set_length_scale(size)
+    ps.set_bounding_box(low - 0.45 * size, high + 0.45 * size)
+    target = centre - size * np.array([0.28 if panel else 0.0, 0.0, 0.02])
+    ps.look_at(target + size * np.array([0.34, -1.65, 0.5]), target)
+
+
+def body_mesh(name: str, positions: np.ndarray, triangles: np.ndarray, colour: tuple[float, float, float]) -> ps.SurfaceMesh:
+    """A body in its colour, the lines between its triangles a little darker."""
+    mesh = ps.register_surface_mesh(name, positions, triangles, color=colour, smooth_shade=False, material="clay")
+    mesh.set_edge_width(EDGES)
+    mesh.set_edge_color(tuple(0.55 * np.array(colour)))
+    return mesh

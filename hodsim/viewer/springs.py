@@ -4,8 +4,8 @@ A point is at x = x0 + B g(q), where g(q) = q for the full model. Springs of sti
 
     the energy  k/2 |x - t|^2,    the force  k B^T (t - x)  and the stiffness  k L^T L  with  L = dx/dq = B Dg.
 
-They are thus implicit, and a stiff one does not make a step unstable. A reduced step takes them as `CompiledStep.pulled`. The full model's
-tangent changes by rank three a spring, and is solved by Woodbury's formula with the factors at hand:
+They are thus implicit, and a stiff one does not make a step unstable. A reduced step takes them as `CompiledStep.pulled`, or as a part of
+its elasticity. The full model's tangent changes by rank three a spring, and is solved by Woodbury's formula with the factors at hand:
 
     (T + k L^T L)^-1 r = y - Z (I / k + L Z)^-1 L y,    y = T^-1 r,  Z = T^-1 L^T
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hodsim.fem import FullModel
+from hodsim.reduced import Elasticity
 from hodsim.solve import Factorisation
 
 
@@ -39,6 +40,23 @@ class Springs:
     def gradient(self, g: np.ndarray) -> np.ndarray:
         """Of the energy (m,): minus the force."""
         return self.stiffness * (self.rows.T @ self.stretch(g))
+
+
+class SprungElasticity:
+    """A reduced model's elastic potential and springs (`reduced.Elasticity`)."""
+
+    def __init__(self, own: Elasticity, springs: Springs):
+        self._own, self._springs = own, springs
+
+    def energy(self, g: np.ndarray) -> float:
+        return self._own.energy(g) + self._springs.energy(g)
+
+    def force(self, g: np.ndarray) -> np.ndarray:
+        return self._own.force(g) + self._springs.gradient(g)
+
+    def stiffness(self, g: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+        lever = self._springs.rows @ jacobian  # (3 p, r)
+        return self._own.stiffness(g, jacobian) + self._springs.stiffness * (lever.T @ lever)
 
 
 class SprungFullModel:

@@ -5,31 +5,64 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import polyscope as ps
 import polyscope.imgui as imgui
 
+from hodsim.mesh import TetMesh
 from hodsim.viewer.hand import Hand
 from hodsim.viewer.panel import Panel
 from hodsim.viewer.player import Player
-from hodsim.viewer.scene import Scene
+from hodsim.viewer.scene import COLOURS, Scene, body_mesh, look_at
 from hodsim.viewer.screen import set_up, tear_down
+from hodsim.viewer.theme import light
+
+BREATH = 0.05  # [s] between two frames while something else is to go on: a frame holds Python's lock
 
 
-def show(player: Player, *, title: str, frames: int | None = None, field: str = "none") -> None:
+def show(make: Callable[[], Player], mesh: TetMesh, *, title: str, frames: int | None = None, field: str = "none") -> None:
     """Run a player in a window until it is closed, or for a number of frames, coloured by a key of `FIELDS`.
 
-    Raises OSError where no window can be opened."""
+    The window opens with the mesh at rest while make returns the player; on a machine where hodsim runs for the first time, that takes
+    some seconds. Raises OSError where no window can be opened."""
     set_up(title)
-    window = Window(player, title)
-    window.scene.field = field
-    ps.set_user_callback(window.frame)
-    left = frames
-    while not ps.window_requests_close() and left != 0:
-        ps.frame_tick()
-        left = None if left is None else left - 1
-    window.close()
-    tear_down()
+    try:
+        player = _made(make, mesh)
+        window = Window(player, title)
+        window.scene.field = field
+        ps.set_user_callback(window.frame)
+        left = frames
+        try:
+            while not ps.window_requests_close() and left != 0:
+                ps.frame_tick()
+                left = None if left is None else left - 1
+        finally:
+            window.close()
+    finally:
+        tear_down()
+
+
+def _made(make: Callable[[], Player], mesh: TetMesh) -> Player:
+    """What make returns, made by another thread while the window stays awake."""
+    body_mesh("at rest", mesh.vertices, mesh.surface, COLOURS[0])
+    look_at(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0), panel=True)
+    ps.set_user_callback(_wait)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(make)
+        while not future.done():
+            ps.frame_tick()
+            wait([future], timeout=BREATH)
+    ps.remove_all_structures()
+    return future.result()
+
+
+def _wait() -> None:
+    with light():
+        imgui.SetNextWindowPos((16, 16))
+        imgui.Begin("Getting ready. The first time on a machine, this takes a few seconds.", imgui.ImGuiWindowFlags_AlwaysAutoResize)
+        imgui.End()
 
 
 class Window:
@@ -55,7 +88,8 @@ class Window:
             self.panel.film.take(self.player.time, self.scene.image)
 
     def close(self) -> None:
-        """Let a film that is being recorded be finished."""
+        """Let a film that is being recorded be finished, and end what goes on at the side."""
+        self.player.close()
         if self.panel.film is not None:
             self.panel.film.finish()
             self.panel.film.wait()

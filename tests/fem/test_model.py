@@ -221,6 +221,17 @@ def test_rayleigh_damping_is_its_two_parts():
     assert held(StVK(E, NU)).damping_matrix is None
 
 
+def test_another_damping_is_as_if_built_with_it():
+    damping, bare = Rayleigh(mass=0.7, stiffness=0.01), held(StVK(E, NU))
+    built, q = held(StVK(E, NU), damping=damping), np.zeros(bare.n_dofs)
+    v = np.random.default_rng(0).standard_normal(bare.n_dofs)
+    damped = bare.with_damping(damping)
+    assert damped.fingerprint == built.fingerprint
+    np.testing.assert_array_equal(damped.residual(q, v, q, q), built.residual(q, v, q, q))
+    np.testing.assert_array_equal(damped.tangent(q, v, q, 3.0, 5.0, q).solve(v), built.tangent(q, v, q, 3.0, 5.0, q).solve(v))
+    assert bare.damping_matrix is None and damped.with_damping(Rayleigh()).damping_matrix is None
+
+
 @MATERIALS
 def test_dynamic_tangent_is_the_derivative_of_the_residual(material):
     full = held(material, damping=Rayleigh(mass=0.7, stiffness=0.01))

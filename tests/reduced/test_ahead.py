@@ -49,7 +49,7 @@ def test_nothing_is_waited_for_where_nothing_was_begun(compilers):
 
 def test_what_the_process_runs_leaves_nothing_to_compile(compilers):
     compile_ahead()
-    assert compilers[0].command == [sys.executable, "-c", "from hodsim.reduced.ahead import compile_step; compile_step()"]
+    assert compilers[0].command == [sys.executable, "-c", "from hodsim.reduced.ahead import compile_step; compile_step('StVK')"]
     ahead.compile_step()
     before = len(rollout.signatures)
     model = ReducedModel(small_beam(), modal(small_beam(), 2))

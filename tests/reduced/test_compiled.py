@@ -11,7 +11,7 @@ from cases import curved_subspace, small_beam
 from hodsim.dynamics import State, backward_euler, bdf2, newmark, simulate, step
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK, gravity
 from hodsim.mesh import TetMesh
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, kernel, variational_step
+from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, ahead, kernel, variational_step
 from hodsim.reduced.compiled import scheme_table
 from hodsim.solve import ConvergenceError
 from hodsim.subspace import Subspace, modal
@@ -241,3 +241,36 @@ def test_what_has_no_compiled_step_is_refused():
         CompiledStep(model(kind="linear", material=Mine(youngs_modulus=1e5, poisson_ratio=0.3)))
     with pytest.raises(ValueError, match="form is 'newton'; expected one of variational, euler-lagrange"):
         CompiledStep(model(), form="newton")
+
+
+@pytest.mark.parametrize("options", ALL[::4], ids=named)
+def test_what_is_compiled_ahead_serves_every_model(options):
+    ahead.compile_step()
+    reduced = model(**options)
+    compiled = CompiledStep(reduced)
+    start = reduced.state()
+    assert compiled.is_compiled(start, 0.01)
+    assert compiled.is_compiled(compiled(reduced, start, 0.01, force=gravitation(reduced)), 0.01)
+    size = reduced.subspace.width
+    assert compiled.pulled(np.ones((3, size)), np.zeros(3), np.ones(3), 10.0).is_compiled(start, 0.01)
+
+
+def test_what_is_not_compiled_is_told_from_what_is():
+    compiled = CompiledStep(model())
+    foreign = (*compiled._arguments(model().state(), 0.01, np.zeros((1, 11)), backward_euler, 1e-5, 1)[:-1], "no array of norms")
+    assert not kernel.is_compiled(kernel.rollout, foreign)
+
+
+@pytest.mark.parametrize("kind", ["network", "linear"])
+@pytest.mark.parametrize("form, advance", [("variational", variational_step), ("euler-lagrange", step)])
+def test_another_damping_is_that_of_the_reference(kind, form, advance):
+    before, damping = model(kind=kind), Rayleigh(mass=2.0, stiffness=5e-3)
+    built, changed = model(kind=kind, damping=damping), before.with_damping(damping)
+    np.testing.assert_allclose(changed.damping, built.damping, rtol=1e-14, atol=0)
+    assert changed.full.damping == damping and not before.damping.any()
+    compiled = CompiledStep(before, form=form)
+    compiled(before, before.state(), 0.01, force=gravitation(before))  # a plan of the old damping is there
+    options = {"force": gravitation(built), "steps": 5, "tolerance": 1e-12}
+    *_, expected = simulate(built, built.state(), 0.01, advance=advance, **options)
+    *_, found = simulate(changed, changed.state(), 0.01, advance=compiled.damped(changed.damping), **options)
+    np.testing.assert_allclose(found.q, expected.q, rtol=1e-8, atol=1e-8 * np.abs(expected.q).max())

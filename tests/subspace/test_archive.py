@@ -33,6 +33,17 @@ def test_a_saved_model_decodes_and_encodes_as_before(kind, tmp_path):
     np.testing.assert_array_equal(loaded.full.internal_force(u[0]), full.internal_force(u[0]))
 
 
+def test_single_precision_halves_the_file_and_keeps_seven_digits(model, tmp_path):
+    double, single = model.save(tmp_path / "double.hod"), model.save(tmp_path / "single.hod", single=True)
+    loaded = Model.load(single)
+    assert loaded.subspace.basis.dtype == np.float64
+    q = np.random.default_rng(0).standard_normal((5, 3))
+    expected = model.subspace.decode(q)
+    np.testing.assert_allclose(loaded.subspace.decode(q), expected, rtol=0, atol=1e-6 * np.abs(expected).max())  # 11 terms of eps = 6e-8
+    saved = double.stat().st_size - single.stat().st_size
+    assert saved == pytest.approx(4 * (model.subspace.basis.size + model.subspace.projection.size), abs=64)
+
+
 def test_a_file_of_another_model_is_refused(model, tmp_path):
     file = model.save(tmp_path / "beam.hod")
     mesh = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))

@@ -9,7 +9,7 @@ from scipy.sparse import diags
 from cases import small_beam
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
-from hodsim.snapshots import PoseFiles, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.subspace import modal, pca, principal_directions, vibrations
 
 
@@ -60,11 +60,11 @@ def test_directions_match_the_dense_eigenproblem(n, decay):
 def test_poses_in_files_have_the_directions_of_poses_in_memory(tmp_path, monkeypatch):
     full = small_beam()
     generate_snapshots(full, bending_loads(full), sweep(train=3, test=1), dt=0.01, steps=20, directory=tmp_path)
-    poses = Snapshots.load(tmp_path, full).split("train").poses()
+    poses = np.asarray(Snapshots.load(tmp_path, full).split("train").poses())
     expected, energies = principal_directions(poses, 4, mass=full.mass)
-    monkeypatch.setattr("hodsim.snapshots.BLOCK", 7 * 4 * full.n_dofs)  # 7 rows at a time
+    monkeypatch.setattr("hodsim.snapshots.trajectories.BLOCK", 7 * 4 * full.n_dofs)  # 7 rows at a time
     monkeypatch.setitem(principal_directions.__globals__, "BLOCK", 3 * 4 * full.n_dofs)
-    files = PoseFiles(tmp_path, full)
+    files = Snapshots.load(tmp_path, full, memory=0).split("train").poses()
     assert [len(block) for block in files] == [7, 7, 6] * 3
     W, streamed = principal_directions(files, 4, mass=full.mass)
     np.testing.assert_allclose(streamed, energies, rtol=1e-12)

@@ -7,7 +7,8 @@ import pytest
 
 from cases import curved_subspace, small_beam
 from hodsim.dynamics import bdf2, newmark, simulate, step
-from hodsim.reduced import ReducedModel, variational_step
+from hodsim.fem import Rayleigh
+from hodsim.reduced import Compilation, ReducedModel, variational_step
 from hodsim.snapshots import bending_loads
 from hodsim.viewer import Player
 from hodsim.viewer import player as player_module
@@ -198,3 +199,127 @@ def test_warming_up_leaves_no_trace():
     player.warm_up()
     assert [body.state for body in player.bodies] == before
     assert player.time == 0 and player.recording.steps == 0 and not any(body.milliseconds for body in player.bodies)
+
+
+@pytest.mark.parametrize("scheme", ["variational", "Newmark"])
+def test_another_damping_holds_from_the_next_step_on(scheme):
+    player, damping = make(full_too=True, scheme=scheme), Rayleigh(mass=3.0, stiffness=0.02)
+    player.amplitudes["tip"][:] = (0, 0, -0.5)
+    player.advance(0.05)
+    states = [body.state for body in player.bodies]
+    player.damping = damping
+    player.step()
+    for body, before in zip(player.bodies, states, strict=True):
+        assert body.full.damping == damping
+        fresh = make(full_too=True, scheme=scheme).bodies[player.bodies.index(body)]
+        fresh.model, fresh.state = fresh.model.with_damping(damping), before
+        expected = fresh.after(DT, loads=player.amplitudes, pulls={}, grip=player.grip, scheme=scheme, index=1)
+        np.testing.assert_allclose(body.state.q, expected.q, rtol=1e-12, atol=1e-14)
+
+
+def test_damping_takes_the_energy_out():
+    energies = []
+    for damping in (Rayleigh(), Rayleigh(mass=5.0), Rayleigh(stiffness=0.05)):
+        player = make(scheme="Newmark")  # which takes nothing out by itself
+        player.damping = damping
+        player.amplitudes["tip"][:] = (0, 0, -0.5)
+        player.advance(0.2, patient=True)
+        player.let_go()
+        player.advance(1.0, patient=True)
+        energies.append(player.bodies[0].energy)
+    assert max(energies[1:]) < 0.1 * energies[0]
+
+
+class StandIn:
+    """An indicator that estimates the displacement of the tip, and loses trust with it."""
+
+    def estimate(self, state):
+        return float(np.linalg.norm(state.q))
+
+    def level(self, state):
+        return int(np.digitize(self.estimate(state), [0.01, 0.1]))
+
+
+def test_a_model_is_trusted_as_its_indicator_says_and_one_without_says_nothing():
+    player = make(full_too=True)
+    lead, full = player.bodies
+    assert lead.trust is None and full.trust is None
+    lead.model.indicator = StandIn()
+    assert lead.trust == (0, 0.0)
+    player.amplitudes["tip"][:] = (0, 0, -1)
+    levels = []
+    for _ in range(20):
+        player.step()
+        level, estimate = lead.trust
+        levels.append(level)
+        assert estimate == np.linalg.norm(lead.state.q)
+    assert levels == sorted(levels) and levels[-1] == 2
+    player.damping = Rayleigh(mass=1.0)  # another model, the same indicator
+    player.step()
+    assert lead.trust is not None
+    player.pose = lead.state.q  # no step, and so nothing that tells of it
+    player.step()
+    assert lead.trust is None
+    player.reset()
+    assert lead.trust is not None
+
+
+def test_a_step_of_the_reference_says_nothing_of_trust():
+    player = make()
+    player.bodies[0].model.indicator = StandIn()
+    player.compilation = Pending("StVK")
+    player.step()
+    assert player.bodies[0].trust is None
+
+
+class Pending:
+    """A compilation that is done when told to."""
+
+    done, stopped, seconds = False, False, 0.0
+
+    def __init__(self, material):
+        self.material = material
+
+    def stop(self):
+        self.stopped = True
+
+
+def test_the_reference_steps_until_the_step_is_compiled(monkeypatch):
+    expected = make(full_too=True)
+    player = make(full_too=True)
+    monkeypatch.setattr(player_module, "Compilation", Pending)
+    monkeypatch.setattr(Player, "is_compiled", False)
+    player.warm_up(wait=False)
+    for each in (player, expected):
+        each.amplitudes["tip"][:] = (0, 0, -0.5)
+    used = []
+    after = player.bodies[0].after
+    player.bodies[0].after = lambda *arguments, compiled, **rest: used.append(compiled) or after(*arguments, compiled=compiled, **rest)
+    player.advance(0.05)
+    player.compilation.done = True
+    player.advance(0.02)  # it failed: nothing is compiled yet
+    monkeypatch.setattr(Player, "is_compiled", True)
+    player.advance(0.05)
+    assert player.compilation is None and used == 7 * [False] + 5 * [True]
+    expected.advance(0.12)
+    np.testing.assert_allclose(player.bodies[0].state.q, expected.bodies[0].state.q, rtol=1e-3)  # both solve to a tolerance of 1e-5
+
+
+def test_closing_ends_the_compilation(player, monkeypatch):
+    player.close()  # none: nothing to end
+    player.compilation = Pending("StVK")
+    player.close()
+    assert player.compilation.stopped
+
+
+def test_another_process_compiles_the_step():
+    compilation = Compilation()
+    assert compilation._process.wait(timeout=280) == 0 and compilation.done
+    assert make().is_compiled
+
+
+def test_a_compilation_that_is_stopped_leaves_no_process():
+    compilation = Compilation()
+    assert not compilation.done
+    compilation.stop()
+    assert compilation.done

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cases import curved_subspace, small_beam
-from hodsim.fem import StVK
+from hodsim.fem import Rayleigh, StVK
 from hodsim.reduced import ReducedModel
 from hodsim.snapshots import bending_loads
 from hodsim.viewer import Player, Recording
@@ -27,7 +27,7 @@ def session() -> Player:
         if frame == 3:
             player.pulls[player.tip] = player.full.mesh.vertices[player.tip] + generator.uniform(-0.05, 0.05, 3)
         if frame == 5:
-            player.scheme, player.dt = "BDF2", 0.008
+            player.scheme, player.dt, player.damping = "BDF2", 0.008, Rayleigh(mass=0.5, stiffness=0.002)
         if frame == 7:
             player.pulls.clear()
             player.pose = np.array([0.1, 0.2, 0.0])
@@ -90,6 +90,8 @@ REFUSALS = {
     "dt": (lambda data: data["changes"][0][1].update(dt=-1.0), "dt is -1.0"),
     "load": (lambda data: data["changes"][0][1]["loads"].update(tip=[0.0]), "expected {'tip': 3"),
     "NaN": (lambda data: data["changes"][0][1]["loads"].update(tip=[0.0, float("nan"), 0.0]), "not finite"),
+    "damping": (lambda data: data["changes"][0][1].update(damping={"mass": -1.0, "stiffness": 0.0}), "coefficient is -1.0"),
+    "no damping": (lambda data: data["changes"][0][1].pop("damping"), "corrupt or not a recording"),
     "vertex": (lambda data: data["changes"][0][1].update(pulls={"99999": [0, 0, 0]}), "pulls vertex 99999"),
     "pose": (lambda data: data["changes"][0][1].update(pose="no"), "could not convert"),
 }
@@ -100,6 +102,17 @@ def test_refuses_a_recording_that_does_not_fit(data, tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as error:
         corrupted(data, tmp_path, change)
     assert "bad.json" in str(error.value)
+
+
+def test_a_recording_from_before_damping_was_set_has_that_of_the_body(data, tmp_path):
+    data["format"] = "hodsim recording 1"
+    for _, inputs in data["changes"]:
+        del inputs["damping"]
+    damped = small_beam(damping=Rayleigh(mass=0.5))
+    data["fingerprint"] = damped.fingerprint
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    recording = Recording.load(tmp_path / "old.json", damped, LOADS)
+    assert {inputs.damping for _, inputs in recording.changes} == {Rayleigh(mass=0.5)}
 
 
 def test_refuses_the_recording_of_another_body(tmp_path):

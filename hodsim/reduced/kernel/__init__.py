@@ -10,7 +10,7 @@ from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation
 from hodsim.reduced.kernel.laws import LAWS, addresses
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
 from hodsim.reduced.kernel.plan import Plan
-from hodsim.reduced.kernel.rollout import evaluate, rollout, rollouts
+from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollout, rollouts
 
 __all__ = [
     "CONVERGED",
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "addresses",
     "evaluate",
+    "is_compiled",
     "rollout",
     "rollouts",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numba
 import numpy as np
 from numba import njit, prange
 
@@ -114,3 +115,9 @@ def entries(sources):
 
 
 rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
+
+
+def is_compiled(entry, arguments: tuple) -> bool:
+    """Whether a call of an entry point with such arguments finds it compiled, in memory or in numba's cache on disk."""
+    signature = tuple(map(numba.typeof, arguments))
+    return signature in entry.overloads or entry._cache.load_overload(signature, entry.targetctx) is not None

@@ -1,0 +1,113 @@
+"""What each part of the autoencoder's training buys: the same training with one part changed, on the beam of `hodsim bench simulation`.
+
+    as it is            Adam, then Newton-Krylov, in the elastic metric, the second stage chosen by validation rollouts; three seeds
+    Adam alone          no second stage
+    Adam for longer     no second stage, epochs for as many seconds as the two stages took
+    chosen by loss      the second stage chosen by the validation loss
+    mass norm           |e|_M^2 in place of the elastic metric, in both stages
+
+Every subspace simulates the validation and the test cases with the exact elastic force, so that its own error is what is seen: mean over
+cases of sqrt(sum |u - u_full|_M^2 / sum |u_full|_M^2).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
+
+from hodsim.benchmarks.simulation import sampled_beam
+from hodsim.fem import FullModel
+from hodsim.reduced import ReducedModel, rollout_error
+from hodsim.snapshots import Snapshots, bending_loads
+from hodsim.storage import write_atomically
+from hodsim.subspace import Subspace
+from hodsim.trainers.autoencoder import Training, train_autoencoder
+
+SEEDS = 3
+SPLITS = ("validation", "test")
+
+
+def run(output: Path, quick: bool) -> None:
+    """Train and write training.json, training.md and training.png; snapshots are shared with `hodsim bench simulation`."""
+    output.mkdir(parents=True, exist_ok=True)
+    folder = output / "simulation" / ("quick" if quick else "full")
+    full, snapshots = sampled_beam(folder, quick)
+    with threadpool_limits(1):
+        report = {"quick": quick, "variants": compare(full, snapshots, folder / "ablation", quick)}
+    write_atomically(output / "training.json", json.dumps(report, indent=1))
+    write_atomically(output / "training.md", table(report))
+    write_atomically(output / "training.png", figure(report))
+
+
+def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Errors and seconds of each variant; one that is interrupted resumes from its checkpoint."""
+    base = replace(Training(), **({"epochs": 40, "rounds": 1} if quick else {}))
+    error = partial(simulated_error, full, snapshots)
+    validate: Callable[[Subspace], float] = lambda subspace: error(subspace, "validation")  # noqa: E731
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, training: Training, judge: Callable[[Subspace], float] | None) -> float:
+        checkpoint = folder / f"{name.replace(' ', '-')}-{training.seed}.safetensors"
+        subspace, fitted, refined = train_autoencoder(full, snapshots, training, checkpoint=checkpoint, judge=judge)
+        seconds = fitted.seconds + refined.seconds
+        row: dict[str, Any] = {"name": name, "seed": training.seed, "epochs": fitted.epochs, "rounds": refined.epochs, "seconds": seconds}
+        found.append(row | {split: error(subspace, split) for split in SPLITS})
+        return seconds
+
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = [add("as it is", replace(base, seed=seed), validate) for seed in range(1 if quick else SEEDS)]
+    alone = add("Adam alone", replace(base, rounds=0), None)
+    add("Adam for longer", replace(base, rounds=0, epochs=round(base.epochs * float(np.median(seconds)) / alone)), None)
+    add("chosen by loss", base, None)
+    add("mass norm", replace(base, elastic=False), validate)
+    return found
+
+
+def simulated_error(full: FullModel, snapshots: Snapshots, subspace: Subspace, split: str) -> float:
+    return rollout_error(ReducedModel(full, subspace), snapshots.split(split), bending_loads(full))
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [
+        "# What each part of the training buys",
+        "",
+        "Mean position error of simulations, r = 6, exact elastic force." + (" **Rough figures: --quick.**" if report["quick"] else ""),
+        "",
+        "| training | seed | epochs of Adam | rounds of Newton-Krylov | seconds | validation error | test error |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['name']} | {row['seed']} | {row['epochs']} | {row['rounds']} | {row['seconds']:.0f} "
+            f"| {100 * row['validation']:.2f} % | {100 * row['test']:.2f} % |"
+            for row in report["variants"]
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def figure(report: dict[str, Any]) -> bytes:
+    """A bar a variant and split, a point a seed."""
+    names = list(dict.fromkeys(row["name"] for row in report["variants"]))
+    drawing = Figure((9, 3.6), layout="constrained")
+    axes = drawing.subplots()
+    for offset, split, colour in zip((-0.2, 0.2), SPLITS, ("#0072b2", "#d55e00"), strict=True):
+        errors = [[100 * row[split] for row in report["variants"] if row["name"] == name] for name in names]
+        places = np.arange(len(names)) + offset
+        axes.bar(places, [float(np.median(some)) for some in errors], 0.36, color=colour, label=split)
+        for place, some in zip(places, errors, strict=True):
+            axes.plot(np.full(len(some), place), some, "o", color="#30353c", markersize=3)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("simulated position error [%]")
+    axes.legend(frameon=False)
+    image = io.BytesIO()
+    drawing.savefig(image, dpi=130)
+    return image.getvalue()

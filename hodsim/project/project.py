@@ -1,0 +1,175 @@
+"""A project: settings, and one folder with everything made from them, so that each command finds what the one before left.
+
+    project.toml   the settings as they were resolved                          hodsim snapshots, train, report
+    snapshots/     one file a load case                                        hodsim snapshots
+    model.hod      full model, trained subspace and notes                      hodsim train
+    report.html    with report.json, picture.png and animation.mp4             hodsim report
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hodsim.dynamics import SCHEMES
+from hodsim.fem import FullModel, Rayleigh
+from hodsim.mesh import TetMesh
+from hodsim.project import toml
+from hodsim.project.settings import Settings
+from hodsim.snapshots import LoadCase, LoadShapes, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots.generate import Progress
+from hodsim.storage import reserved, write_atomically
+from hodsim.subspace.archive import MATERIALS
+
+FILE = "project.toml"
+SHIPPED = "hodsim:"  # begins the name of a mesh that comes with hodsim
+SIDES = ("x-min", "x-max", "y-min", "y-max", "z-min", "z-max")
+FREE = {"mesh", "output", "subspace", "training", "cubature", "report"}  # what may change without other snapshots
+
+
+@dataclass(frozen=True)
+class Project:
+    """Settings, and the folder that their paths are relative to."""
+
+    settings: Settings
+    base: Path
+
+    @classmethod
+    def open(cls, path: Path | str, changes: Iterable[str] = ()) -> Project:
+        """Read a project file, or the one in a folder of results; changes are KEY=VALUE.
+
+        Raises FileNotFoundError, or ValueError naming file, key, value and what was expected."""
+        path = Path(path)
+        file = path / FILE if path.is_dir() else path
+        if path.is_dir() and not file.exists():
+            raise FileNotFoundError(f"{path} holds no {FILE}; start with a project file, which `hodsim init MESH` writes")
+        if file.suffix != ".toml":
+            raise ValueError(f"{path} is no project file; expected one that ends in .toml, as `hodsim init {path}` writes it for a mesh")
+        return cls(toml.read(file, changes), file.parent)
+
+    @property
+    def output(self) -> Path:
+        """The folder for everything that is made."""
+        return self.base / self.settings.output
+
+    @property
+    def snapshots_folder(self) -> Path:
+        return self.output / "snapshots"
+
+    @property
+    def model_file(self) -> Path:
+        return self.output / "model.hod"
+
+    @cached_property
+    def full(self) -> FullModel:
+        """The full model. Raises ValueError or FileNotFoundError naming what is wrong with mesh or settings."""
+        s, mesh = self.settings, self.mesh
+        if s.regions:
+            raise ValueError(f"regions are {', '.join(s.regions)}; expected none, since {s.mesh} carries no regions")
+        material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
+        pinned = np.any([side(mesh, name) for name in s.pins.on], axis=0)
+        return FullModel(mesh, material, density=s.material.density, pinned=pinned, damping=Rayleigh(s.damping.mass, s.damping.stiffness))
+
+    @cached_property
+    def mesh(self) -> TetMesh:
+        name = self.settings.mesh
+        if name.startswith(SHIPPED):
+            return TetMesh.load(str(files("hodsim.meshes") / name.removeprefix(SHIPPED)))
+        return TetMesh.load(self.base / name)
+
+    @cached_property
+    def load_shapes(self) -> LoadShapes:
+        return bending_loads(self.full, reach=self.settings.loads.reach, twist=self.settings.loads.twist)
+
+    @cached_property
+    def cases(self) -> list[LoadCase]:
+        s = self.settings
+        if s.cases:
+            return [case.load_case() for case in s.cases]
+        duration = s.simulation.steps * s.simulation.dt
+        return sweep(train=s.sweep.train, validation=s.sweep.validation, test=s.sweep.test, seed=s.seed, duration=duration)
+
+    def generate(self, *, workers: int, scheduler: str | None = None, progress: Progress | None = None) -> Snapshots:
+        """The snapshots, of which those that are not there yet are simulated."""
+        s = self.settings
+        return generate_snapshots(
+            self.full, self.load_shapes, self.cases, dt=s.simulation.dt, steps=s.simulation.steps, directory=self.snapshots_folder,
+            scheme=SCHEMES[s.simulation.scheme], precision=s.sweep.precision, workers=workers, scheduler=scheduler,
+            provenance=self.provenance, progress=progress,
+        )  # fmt: skip
+
+    def snapshots(self) -> Snapshots:
+        """Those that were generated. Raises FileNotFoundError if there are none."""
+        return Snapshots.load(self.snapshots_folder, self.full, cases=self.cases)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is stored with every result: settings and seed, versions and the fingerprint of the mesh."""
+        packages = ("hodsim", "numpy", "scipy", "numba", "torch")
+        versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+        return {"settings": self.settings.model_dump(mode="json"), "mesh_fingerprint": self.mesh.fingerprint, "versions": versions}
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The output folder for this process alone, with the settings stored in it.
+
+        Raises BlockingIOError if another process is at work there, ValueError if it holds results of other settings."""
+        with reserved(self.output):
+            self._store()
+            yield
+
+    def _store(self) -> None:
+        file = self.output / FILE
+        if file.exists():
+            changed = list(_differences(_physics(toml.read(file)), _physics(self.settings)))
+            if changed:
+                raise ValueError(f"{self.output} holds results of other settings ({', '.join(changed)}); choose another output or delete it")
+        stored = self.settings.model_copy(update={"mesh": self._mesh_seen_from(self.output), "output": "."})
+        write_atomically(file, toml.write(stored))
+
+    def _mesh_seen_from(self, folder: Path) -> str:
+        if self.settings.mesh.startswith(SHIPPED):
+            return self.settings.mesh
+        mesh = (self.base / self.settings.mesh).resolve()
+        try:
+            return Path(os.path.relpath(mesh, folder.resolve())).as_posix()
+        except ValueError:  # on another drive
+            return mesh.as_posix()
+
+    def changed(self, **values: Any) -> Project:
+        """The same with other values of whole sections or settings."""
+        return replace(self, settings=self.settings.model_copy(update=values))
+
+
+def side(mesh: TetMesh, name: str) -> np.ndarray:
+    """Mask (V,) of the vertices on one side of the mesh's bounding box, e.g. x-min."""
+    if name not in SIDES:
+        raise ValueError(f"pins.on names {name!r}; expected one of {', '.join(SIDES)}")
+    coordinate = mesh.vertices[:, "xyz".index(name[0])]
+    extreme = coordinate.min() if name.endswith("min") else coordinate.max()
+    return np.abs(coordinate - extreme) < 1e-6 * np.ptp(mesh.vertices, axis=0).max()
+
+
+def _physics(settings: Settings) -> dict[str, Any]:
+    """What the snapshots depend on; how many cases there are may change, and a case is compared by itself."""
+    said = settings.model_dump(mode="json", exclude=FREE | {"cases"})
+    said["sweep"] = {"precision": said["sweep"]["precision"]}
+    return said
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in {**old, **new}:
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}".removeprefix("."))
+    elif old != new:
+        yield f"{key} {old!r} -> {new!r}"

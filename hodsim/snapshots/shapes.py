@@ -1,0 +1,51 @@
+"""Load shapes that fit a body: columns of nodal forces, scaled by what they do to its linear model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from hodsim.fem import FullModel
+
+LoadShapes = Mapping[str, np.ndarray]  # name -> nodal forces of unit amplitude (d, c) [N]
+
+
+def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) -> dict[str, np.ndarray]:
+    """Load shapes for a body that is held at one end: `tip` (d, 3), `body` (d, 3) and `twist` (d, 1), scaled to the body itself.
+
+    The tip is the slice of vertices farthest from the pinned ones. At amplitude one a force across the axis deflects the *linear*
+    model by reach times the length, and the twist, a couple spread over the body, turns its tip by `twist` radians.
+    """
+    vertices = full.mesh.vertices
+    root = vertices[full.pinned].mean(axis=0)
+    distance = np.linalg.norm(vertices - root, axis=1)
+    axis = vertices[distance > 0.95 * distance.max()].mean(axis=0) - root
+    length = float(np.linalg.norm(axis))
+    axis /= length
+    along = (vertices - root) @ axis
+    mask = along > along.max() - 0.5 * full.mesh.edge_length
+
+    solve = full.solver.factor(full.rest_stiffness.data).solve
+    across = int(np.argmin(np.abs(axis)))  # the coordinate direction most nearly across the axis
+
+    def scaled(fields: np.ndarray, response: Callable[[np.ndarray], float], target: float) -> np.ndarray:
+        """Columns (d, c) of nodal force fields (V, 3, c), all scaled so that the response across the axis is the target."""
+        columns = np.stack([full.restrict(fields[:, :, i]) for i in range(fields.shape[2])], axis=1)
+        displacement = full.full_displacement(solve(columns[:, min(across, columns.shape[1] - 1)]))
+        return columns * (target / response(displacement))
+
+    def deflection(displacement: np.ndarray) -> float:
+        return float(np.linalg.norm(displacement[mask].mean(axis=0)))
+
+    arm = np.cross(axis, vertices - (root + np.outer(along, axis)))
+
+    def rotation(displacement: np.ndarray) -> float:
+        return float((arm[mask] * displacement[mask]).sum() / (arm[mask] ** 2).sum())
+
+    everywhere = full.vertex_mass[:, None, None] * np.eye(3)
+    return {
+        "tip": scaled(everywhere * mask[:, None, None], deflection, reach * length),
+        "body": scaled(everywhere, deflection, reach * length),
+        "twist": scaled((arm * full.vertex_mass[:, None])[:, :, None], rotation, twist),
+    }
