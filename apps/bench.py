@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hodsim.apps.console import say
 
-BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "pinn")
+BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "pinn", "contractive")
 
 
 def bench(
     name: Annotated[str, typer.Argument(help=", ".join(BENCHMARKS))],
     output: Annotated[Path, typer.Option(help="Folder for NAME.json, NAME.md and NAME.png.")] = Path("out/bench"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and repeats: rough figures.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Folder with mnist*.npz, cifar10*.npz or SVHN's .mat files (finetune).")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with mnist*.npz, cifar10*.npz or SVHN's .mat files (finetune, contractive).")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The paper's net on all images, for GPUs (contractive).")] = False,
 ) -> None:
     """Measure side by side with the peers that are installed, and write NAME.json, a table NAME.md and a figure NAME.png.
 
@@ -25,9 +26,12 @@ def bench(
     """
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
-    if data is not None and name != "finetune":
-        raise ValueError(f"--data is for finetune; the benchmark {name} makes its own")
-    options = {"data": data} if data else {}
+    if data is not None and name not in ("finetune", "contractive"):
+        raise ValueError(f"--data is for finetune and contractive; the benchmark {name} makes its own")
+    if full and (name != "contractive" or quick):
+        raise ValueError("--full is for contractive, without --quick")
+    options: dict[str, Any] = {"data": data} if data else {}
+    options |= {"full": True} if full else {}
     import_module(f"hodsim.benchmarks.{name}").run(output, quick, **options)
     for suffix in ("json", "md", "png"):
         say(f"  {output / name}.{suffix}")

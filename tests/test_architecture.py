@@ -23,7 +23,7 @@ PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.bench
 
 # A module imports from its own layer and from those before it.
 LAYERS = (
-    "checks", "storage", "multicomplex", "solve", "optim", "pinn", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced", "project",
+    "checks", "storage", "multicomplex", "contractive", "solve", "optim", "pinn", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced", "project",
     "report", "viewer", "trainers", "benchmarks", "apps",
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ CONFINED = {
     "pydantic": {"project"},
     "typer": {"apps"},
     "rich": {"apps"},
-    "torch": {"checks", "multicomplex", "optim", "pinn", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
+    "torch": {"checks", "multicomplex", "contractive", "optim", "pinn", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
 }
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "helpers", "misc", "tools"}

@@ -1,0 +1,176 @@
+"""First and diagonal second derivatives of a perceptron along many directions at once, and the gradient of their squares by hand.
+
+A lane is one direction of one sample. Between its linear layers it carries p = Dz[v] and s = D^2 z[v, v], through an activation
+
+    a = phi'(z) p                       p~ = phi' a~ + 2 phi'' p c~          phi'~  = sum over lanes of a~ p + c~ s
+    c = phi''(z) p^2 + phi'(z) s        s~ = phi' c~                         phi''~ = sum over lanes of c~ p^2
+
+(~: the adjoint). What ends with a linear layer W is squared in front of it: |W a|^2 = a . (W^T W) a, whose adjoint 2 (W^T W) a is known by then.
+Lanes go forward and back in chunks, so that nothing of all lanes is ever stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Chain:
+    """A product of matrices and diagonals: seeds (K, m_0); phi' and phi'' of each activation, (B, m_l); matrices (m_(l+1), m_l) between them;
+    last (k, m): a final one or None. rows (B, K): factors of the lanes of each sample, or None. No curvatures: first derivatives only."""
+
+    seeds: Tensor
+    slopes: list[Tensor]
+    matrices: list[Tensor]
+    curvatures: list[Tensor] | None = None
+    last: Tensor | None = None
+    rows: Tensor | None = None
+
+    def bytes_a_lane(self) -> int:
+        """What one lane keeps until its way back, and what is at work beside it."""
+        kinds = 1 if self.curvatures is None else 2
+        widths = [slope.shape[1] for slope in self.slopes]
+        at_work = 6 * max([*widths, self.last.shape[0] if self.last is not None and not self.by_gram else 0])
+        return kinds * (2 * sum(widths) + at_work) * self.seeds.element_size()
+
+    @property
+    def by_gram(self) -> bool:
+        """Two products with W^T W cost less than three with W."""
+        return self.last is not None and 2 * self.last.shape[1] < 3 * self.last.shape[0]
+
+
+@dataclass
+class Adjoint:
+    """The gradient by everything in a chain."""
+
+    seeds: Tensor
+    slopes: list[Tensor]
+    matrices: list[Tensor]
+    curvatures: list[Tensor] = field(default_factory=list)
+    last: Tensor | None = None
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of one of the two sums: by lane (K,), times `scale` where it is differentiated."""
+
+    lanes: Tensor
+    scale: float
+
+
+def squares(chain: Chain, first: Weights, second: Weights | None, *, budget: int, gradient: bool) -> tuple[Tensor, Adjoint | None]:
+    """Sums (1,) or (2,) over samples and lanes of |Df[v]|^2 and |D^2 f[v, v]|^2, and the adjoint of the scaled sum of both.
+
+    budget: bytes of lanes at work, at least those of one."""
+    count, lanes = len(chain.slopes[0]), len(chain.seeds)
+    weights = [first] if second is None else [first, second]
+    work = _Work(chain, [w.lanes for w in weights], [w.scale for w in weights], _zeros(chain) if gradient else None)
+    at_once = max(1, budget // chain.bytes_a_lane())
+    samples, width = max(1, at_once // lanes), min(lanes, at_once)
+    for b in range(0, count, samples):
+        for k in range(0, lanes, width):
+            work.add(slice(b, b + samples), slice(k, k + width))
+    return work.finished()
+
+
+def _zeros(chain: Chain) -> Adjoint:
+    def zeros(tensors: list[Tensor] | None) -> list[Tensor]:
+        return [torch.zeros_like(t) for t in tensors or []]
+
+    optional = [None if t is None else torch.zeros_like(t) for t in (chain.last, chain.rows)]
+    return Adjoint(torch.zeros_like(chain.seeds), zeros(chain.slopes), zeros(chain.matrices), zeros(chain.curvatures), *optional)
+
+
+class _Work:
+    """The running sums, and the chunks that are added to them."""
+
+    def __init__(self, chain: Chain, weights: list[Tensor], scales: list[float], adjoint: Adjoint | None):
+        self.chain, self.weights, self.adjoint = chain, weights, adjoint
+        self.scaled = torch.stack([2 * scale * w for w, scale in zip(weights, scales, strict=True)])
+        self.sums = torch.zeros(len(weights), dtype=torch.float64, device=chain.seeds.device)
+        self.gram = chain.last.T @ chain.last if chain.by_gram and chain.last is not None else None
+        self.gram_adjoint = None if self.gram is None else torch.zeros_like(self.gram)
+
+    def finished(self) -> tuple[Tensor, Adjoint | None]:
+        if self.adjoint is not None and self.gram_adjoint is not None and self.chain.last is not None:
+            self.adjoint.last = self.chain.last @ self.gram_adjoint
+        return self.sums, self.adjoint
+
+    def add(self, b: slice, k: slice) -> None:
+        """One chunk of lanes forward and, with an adjoint, back."""
+        before, after = self._forward(b, k)
+        back = self._square(after[-1], k)
+        adjoint, chain = self.adjoint, self.chain
+        if adjoint is None:
+            return
+        for l in reversed(range(len(chain.slopes))):
+            back = self._through_activation(adjoint, l, b, before[l], back)
+            if l:
+                adjoint.matrices[l - 1].addmm_(_flat(back).T, _flat(after[l - 1]))
+                back = back @ chain.matrices[l - 1]
+        p = back[0]  # the seeds' second derivatives are zero
+        if chain.rows is not None and adjoint.rows is not None:
+            adjoint.rows[b, k] += torch.linalg.vecdot(p, chain.seeds[k].expand_as(p))
+            p = p * chain.rows[b, k, None]
+        adjoint.seeds[k] += p.sum(0)
+
+    def _forward(self, b: slice, k: slice) -> tuple[list[Tensor], list[Tensor]]:
+        """Lanes (kinds, b, k, m) in front of and behind each activation; in front of the first one p alone."""
+        chain, kinds = self.chain, len(self.weights)
+        lanes = chain.seeds[k][None, None]
+        if chain.rows is not None:
+            lanes = lanes * chain.rows[b, k, None]
+        before, after = [], []
+        for l, slope in enumerate(chain.slopes):
+            if l:
+                lanes = after[-1] @ chain.matrices[l - 1].T
+            f1, p = slope[b, None], lanes[0]  # (b, 1, m)
+            shape = torch.broadcast_shapes(f1.shape, p.shape)
+            passed = p.new_empty(kinds, *shape)
+            torch.mul(p, f1, out=passed[0])
+            if chain.curvatures is not None:
+                torch.mul(p * p, chain.curvatures[l][b, None], out=passed[1])
+                if l:
+                    passed[1].addcmul_(lanes[1], f1)
+            before.append(lanes)
+            after.append(passed)
+        return before, after
+
+    def _square(self, outputs: Tensor, k: slice) -> Tensor:
+        """Add the squared lengths of the last lanes; their adjoint where there is one."""
+        last, adjoint = self.chain.last, self.adjoint
+        pulled = outputs if last is None else outputs @ (last.T if self.gram is None else self.gram)
+        lengths = torch.linalg.vecdot(outputs if self.gram is not None else pulled, pulled)  # (kinds, b, k)
+        for kind, weight in enumerate(self.weights):
+            self.sums[kind] += (lengths[kind].sum(0, dtype=torch.float64) * weight[k]).sum()
+        if adjoint is None:
+            return pulled
+        back = pulled * self.scaled[:, None, k, None]
+        if self.gram_adjoint is not None:
+            self.gram_adjoint.addmm_(_flat(outputs * self.scaled[:, None, k, None]).T, _flat(outputs))
+        elif last is not None and adjoint.last is not None:
+            adjoint.last.addmm_(_flat(back).T, _flat(outputs))
+            back = back @ last
+        return back
+
+    def _through_activation(self, adjoint: Adjoint, l: int, b: slice, lanes: Tensor, back: Tensor) -> Tensor:
+        chain = self.chain
+        f1, p = chain.slopes[l][b, None], lanes[0]
+        slope = (back[0] * p).sum(1)
+        passed = back * f1
+        if chain.curvatures is not None:
+            twist = back[1] * p
+            adjoint.curvatures[l][b] += (twist * p).sum(1)
+            passed[0].addcmul_(twist, chain.curvatures[l][b, None], value=2)
+            if l:
+                slope += (back[1] * lanes[1]).sum(1)
+        adjoint.slopes[l][b] += slope
+        return passed
+
+
+def _flat(lanes: Tensor) -> Tensor:
+    return lanes.reshape(-1, lanes.shape[-1])
