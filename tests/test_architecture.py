@@ -23,8 +23,8 @@ PLACES = {"hodsim": "hodsim", "apps": "hodsim.apps", "benchmarks": "hodsim.bench
 
 # A module imports from its own layer and from those before it.
 LAYERS = (
-    "checks", "storage", "multicomplex", "contractive", "solve", "optim", "pinn", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced", "project",
-    "report", "viewer", "trainers", "benchmarks", "apps",
+    "checks", "storage", "multicomplex", "contractive", "solve", "optim", "pinn", "dynamics", "mesh", "fem", "snapshots", "subspace", "reduced",
+    "project", "report", "viewer", "trainers", "benchmarks", "apps",
 )  # fmt: skip
 
 # Packages that only some layers may import. numpy and scipy are everywhere.
