@@ -79,6 +79,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "sweep.train": WHOLE,
     "sweep.validation": WHOLE,
     "sweep.test": WHOLE,
+    "sweep.added": [("[-1]", "at least 0"), ("7", "a list"), ("[0.5]", "a whole number")],
     "sweep.precision": CHOICE,
     "cases": [("3", "a list"), ("[3]", "a section"), ('[{name = "a"}]', "a value")],
     "subspace.latent": [*WHOLE, ("24", "fewer than the 24 coordinates")],
