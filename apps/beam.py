@@ -23,7 +23,7 @@ QUICK = SETTINGS.model_copy(update={
     "output": "out/beam-quick",
     "simulation": Simulation(steps=100),
     "sweep": Sweep(train=30, validation=4, test=4),
-    "training": Training(epochs=200, stride=2, rounds=2),
+    "training": Training(epochs=200, stride=2, rounds=2, chosen_by="loss"),  # simulations would have to wait until the step is compiled
 })
 
 

@@ -61,17 +61,22 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
 
     Ctrl-C saves the best so far and ends the command: raises KeyboardInterrupt."""
     full, training, elements = project.full, Training.of(project), project.settings.cubature.elements
-    file, wanted = project.model_file, f"{identity(full, snapshots, training)} {elements} elements, indicator"
+    chosen_by = project.settings.training.chosen_by
+    file, wanted = project.model_file, f"{identity(full, snapshots, training)} by {chosen_by}, {elements} elements, indicator"
     if file.exists() and (stored := Model.load(file, full=full)).notes.get("identity") == wanted:
         say(f"{file} is up to date")
         return stored
-    shapes = project.load_shapes
+    shapes, simulated = project.load_shapes, chosen_by == "simulations"
+
+    def told(value: float) -> str:
+        return f"simulated validation error {100 * value:.2f} %" if simulated else f"validation loss {value:.2e}"
+
     with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (rounds)") as refining:
         subspace, fitted, refined = train_autoencoder(
             full, snapshots, training, checkpoint=checkpoint_file(project, training.dim), device=device, preparation=preparation,
-            judge=partial(validation_error, project, snapshots),
+            judge=partial(validation_error, project, snapshots) if simulated else None,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
-            refining=lambda done, total, loss: refining(done, total, f"validation error {100 * loss:.2f} %"),
+            refining=lambda done, total, loss: refining(done, total, told(loss)),
         )  # fmt: skip
     interrupted = fitted.interrupted or refined.interrupted
     cubature, curve = None, ()
@@ -87,7 +92,7 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
         "validation_loss": fitted.best,
         "epochs": fitted.epochs,
         "rounds": refined.epochs,
-        "validation_error": refined.best if refined.epochs else None,
+        "validation_error": refined.best if refined.epochs and simulated else None,
         "cubature": [asdict(sampling) for sampling in curve],
         **project.provenance,
     }
@@ -97,7 +102,7 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     model.save(file)
     if cubature:
         say(f"elastic force sampled on {len(cubature.chosen)} of {len(full.mesh.tetrahedra)} elements")
-    gained = f"; simulated validation error {100 * refined.best:.2f} % after {refined.epochs} rounds of Newton-Krylov" if refined.epochs else ""
+    gained = f"; {told(refined.best)} after {refined.epochs} rounds of Newton-Krylov" if refined.epochs else ""
     seconds = fitted.seconds + refined.seconds
     say(f"{file}: {subspace.name}, validation loss {fitted.best:.2e} after {fitted.epochs} epochs{gained}; {seconds:.0f} s")
     if interrupted:  # the best so far is saved; what would follow is not what was asked for

@@ -90,6 +90,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "training.learning_rate": POSITIVE,
     "training.stride": WHOLE,
     "training.rounds": [("-1", "at least 0"), ("1.5", "a whole number")],
+    "training.chosen_by": CHOICE,
     "training.precision": CHOICE,
     "cubature.elements": [("-1", "at least 0 or 'auto'"), ('"few"', "a whole number or 'auto'"), ("1.5", "a whole number or 'auto'")],
     "report.pca": [("[0]", "greater than 0"), ("6", "a list"), ('["six"]', "a whole number")],

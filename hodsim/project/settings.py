@@ -134,7 +134,8 @@ class Training(Section):
     epochs: PositiveInt = Field(default=300, description="passes over the training poses")
     batch: PositiveInt = Field(default=256, description="poses a step")
     learning_rate: PositiveFloat = Field(default=3e-3, description="the highest; it warms up and decays")
-    rounds: Count = Field(default=8, description="rounds of Newton-Krylov on all poses, after Adam, while validation rollouts gain")
+    rounds: Count = Field(default=8, description="rounds of Newton-Krylov on all poses, after Adam, while validation gains")
+    chosen_by: Literal["simulations", "loss"] = Field(default="simulations", description="simulations or loss, of the validation cases")
     stride: PositiveInt = Field(default=4, description="every so many-th pose is trained on")
     precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed, for GPUs: float32 and bfloat16")
 
