@@ -8,7 +8,7 @@ from hodsim.fem import FullModel, StVK
 from hodsim.reduced import CompiledStep, CubicForce, ReducedModel, choose_cubature
 from hodsim.report.evaluate import Contender
 from hodsim.snapshots import LoadShapes, Snapshots
-from hodsim.subspace import Model, Subspace, pca
+from hodsim.subspace import Model, Subspace, modal_derivatives, pca
 
 PCA_DIMENSIONS = (6, 12, 20)
 
@@ -16,7 +16,8 @@ PCA_DIMENSIONS = (6, 12, 20)
 def contenders(
     model: Model, snapshots: Snapshots, shapes: LoadShapes, *, dimensions: Sequence[int] = PCA_DIMENSIONS
 ) -> list[Contender]:
-    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise."""
+    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise;
+    modal derivatives at the network's own dimension, of a body that is held."""
     full, poses = model.full, snapshots.split("train").poses()
     exact, sampled = ReducedModel(full, model.subspace), ReducedModel.of(model)
     name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
@@ -31,6 +32,8 @@ def contenders(
             cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
             sampled = ReducedModel(full, subspace, elasticity=cubature)
             chosen.append(_compiled(sampled, f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"))
+    if full.pinned.any():
+        chosen.append(_exact_linear(full, modal_derivatives(full, model.subspace.dim)))
     return chosen
 
 

@@ -3,7 +3,8 @@
 from hodsim.subspace.archive import Model
 from hodsim.subspace.autoencoder import Autoencoder
 from hodsim.subspace.modal import modal, vibrations
+from hodsim.subspace.modal_derivatives import modal_derivatives
 from hodsim.subspace.pca import pca, principal_directions
 from hodsim.subspace.subspace import Subspace
 
-__all__ = ["Autoencoder", "Model", "Subspace", "modal", "pca", "principal_directions", "vibrations"]
+__all__ = ["Autoencoder", "Model", "Subspace", "modal", "modal_derivatives", "pca", "principal_directions", "vibrations"]
