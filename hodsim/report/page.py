@@ -210,7 +210,7 @@ def render_page(
         evaluation=evaluation,
         head=head,
         rival=rival,
-        ratio=f"{ratio:.2g}" if ratio >= 1.5 else None,
+        ratio=f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}" if ratio >= 1.5 else None,
         cases=[{"name": name, "loads": loads} for name, loads in evaluation.cases],
         typical=evaluation.representative(),
         looks=figures.looks(evaluation),

@@ -91,6 +91,12 @@ def test_json_is_valid_when_nothing_could_be_measured():
     assert "no step of the reduced model was completed" in page(evaluation(never)).text
 
 
+@pytest.mark.parametrize(("error", "said"), [(0.0068, "118 times as much"), (0.25, "3.2 times as much")])
+def test_how_much_more_the_rival_errs_is_said_without_powers_of_ten(error, said):
+    models = record("HoD-Net", 6, error, milliseconds=0.5, is_network=True), record("PCA 6", 6, 0.8, milliseconds=0.4)
+    assert said in page(evaluation(*models)).text
+
+
 def test_offline_cost_that_is_missing_is_refused():
     with pytest.raises(ValueError, match="offline lacks training_s"):
         summary(evaluation(), offline={"snapshots_s": 1.0})
