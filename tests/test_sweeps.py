@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import wait
 
 import pytest
 
 from cases import small_beam
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
+from hodsim.snapshots.processes import processes
 
 SWEEP_SCRIPT = """
 import sys
@@ -211,3 +214,21 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
     full = small_beam()
     with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         generate_snapshots(full, bending_loads(full), sweep(train=1), dt=0.01, steps=2, directory=tmp_path, scheduler="tcp://127.0.0.1:9")
+
+
+def sent_in_part(_) -> bytes:
+    """A task whose worker is killed while it sends the result."""
+    threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(2**28)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as only POSIX does")
+def test_a_worker_that_is_killed_while_it_sends_a_result_is_noticed():
+    started = time.monotonic()
+    with pytest.raises(ChildProcessError, match="a worker process was killed"), processes(2, "key", None) as engine:
+        futures = [engine.executor.submit(sent_in_part, 0)]
+        while time.monotonic() < started + 60:
+            wait(futures, timeout=0.1)
+            engine.check()
+            if futures[0].done():
+                futures[0].result()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 
 from hodsim.snapshots.generate import Engine, Experiment, adopt
 
@@ -20,12 +21,22 @@ def processes(workers: int, key: str, experiment: Experiment) -> Iterator[Engine
     others = set(multiprocessing.active_children())
     # spawned, not forked: the threads of BLAS and numba do not survive a fork
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(key, experiment))
+    mine: set[BaseProcess] = set()
+
+    def check() -> None:
+        """The pool notices a dead worker by itself, unless that died in the middle of sending a result: then it waits for the rest for ever."""
+        mine.update(set(multiprocessing.active_children()) - others)
+        if not all(process.is_alive() for process in mine):
+            raise BrokenProcessPool
+
     try:
-        yield Engine(pool, workers)
+        yield Engine(pool, workers, check)
         pool.shutdown()
     except BaseException as error:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # a task leaves nothing behind, so there is nothing to wait for
+            process.join()
+        pool._result_queue._writer.close()  # the last that could send what the pool may still wait for  # pyright: ignore
         pool.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError(
