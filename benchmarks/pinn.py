@@ -29,6 +29,7 @@ from hodsim.trainers.pinn import train_pinn
 
 SEEDS, SECONDS, QUICK_SECONDS, OTHER_SECONDS = (0, 1, 2), 300.0, 20.0, 20.0
 POINTS, REPEATS = 1000, 7
+COARSER = (10, 15)  # Gauss points along a side that the paper's problem is begun on
 SHOWN = (1, 3, 5, 8)  # wave numbers k in the figure
 DIMENSIONS, ORDERS = (2, 5, 10, 20, 50, 100), (1, 2, 3, 4, 5, 6)
 
@@ -36,9 +37,10 @@ DIMENSIONS, ORDERS = (2, 5, 10, 20, 50, 100), (1, 2, 3, 4, 5, 6)
 def train(name: str, seed: int, seconds: float, method: str = "levenberg-marquardt") -> dict[str, Any]:
     """One training in this process, on one thread: its history, and for the paper's problem the fields on the test grid."""
     problem = PROBLEMS[name]()
+    coarser = [paper_poisson(count) for count in COARSER] if name == "paper" else []
     model = network(problem, seed=seed)
     with threadpool_limits(1):
-        history = train_pinn(model, problem, seconds=seconds, method=method)  # type: ignore[arg-type]
+        history = train_pinn(model, problem, seconds=seconds, method=method, coarser=coarser)  # type: ignore[arg-type]
     found = {"problem": problem.name, "seed": seed, "method": method, "steps": len(history.loss), "seconds": history.spent,
              "loss": history.loss[-1], "error": history.error[-1][1], "curve": history.error}  # fmt: skip
     if name == "paper":

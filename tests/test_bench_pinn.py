@@ -1,18 +1,20 @@
 """The benchmark of physics-informed networks in seconds, and the trainer's methods, checkpoints and refusals."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from hodsim.benchmarks import pinn
-from hodsim.pinn import network
+from hodsim.pinn import network, sobol
 from hodsim.pinn.problems import clamped_beam, paper_poisson, poisson
 from hodsim.trainers.pinn import train_pinn
 
 
 def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
-    monkeypatch.setitem(pinn.PROBLEMS, "paper", lambda: paper_poisson(interior=4, side=4))
+    monkeypatch.setitem(pinn.PROBLEMS, "paper", lambda: paper_poisson(4))
+    monkeypatch.setattr(pinn, "COARSER", (3,))
     monkeypatch.setattr(pinn, "QUICK_SECONDS", 1.0)
     monkeypatch.setattr(pinn, "POINTS", 20)
     monkeypatch.setattr(pinn, "REPEATS", 1)
@@ -44,6 +46,34 @@ def test_a_training_resumes(tmp_path):
         assert torch.equal(a, b)
     more = train_pinn(other, problem, seconds=before.spent + 0.2, checkpoint=file)
     assert more.loss[: len(before.loss)] == before.loss and len(more.loss) > len(before.loss)
+
+
+def test_a_training_goes_from_coarse_points_to_fine_ones_and_resumes_there(tmp_path):
+    """Nine points are soon known by heart. In the end the network has the best weights on the fine points."""
+    file, coarse, fine = tmp_path / "levels.safetensors", paper_poisson(3), paper_poisson(6)
+    model = network(fine, width=10, hidden=2)
+    history = train_pinn(model, fine, seconds=2.0, coarser=[coarse], checkpoint=file)
+    assert history.level == 1
+    assert any(float(fine.loss(model).detach()) == pytest.approx(loss, rel=1e-6) for loss in history.loss), "not the weights of any step"
+    assert float(fine.loss(model).detach()) <= history.loss[-1] * (1 + 1e-6)
+    other = network(fine, width=10, hidden=2, seed=1)
+    resumed = train_pinn(other, fine, seconds=history.spent, coarser=[coarse], checkpoint=file)
+    assert resumed.level == 1 and resumed.loss == history.loss
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_points_are_sampled_anew(tmp_path):
+    drawn = []
+
+    def sample(residual):
+        drawn.append(sobol([(0.0, 1.0)] * 2, 20, seed=len(drawn)))
+        return drawn[-1]
+
+    problem = poisson(2, interior=20, side=4)
+    problem = replace(problem, conditions=(replace(problem.conditions[0], sample=sample), problem.conditions[1]))
+    history = train_pinn(network(problem, width=6, hidden=1), problem, seconds=0.5, resample=3)
+    assert len(drawn) == len(history.loss) // 3 >= 1
 
 
 def test_bad_input_is_refused(tmp_path):

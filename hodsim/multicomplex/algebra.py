@@ -38,7 +38,7 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Ten
         blocks[0] = blocks[0] + offset
     plan = composition(layout.key, degree)
     derivatives = tower(blocks[0], plan.order)
-    if (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+    if _is_followed(rows):
         parts = [derivatives[0], *[None] * (len(layout.masks) - 1)]
         _follow(layout, plan.steps, derivatives, blocks, parts)
         zero = derivatives[0].new_zeros(())
@@ -52,6 +52,12 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Ten
         out[stored:].zero_()
     _follow(layout, plan.steps, derivatives, blocks, blocks_of(layout, out, layout.order))
     return out
+
+
+def _is_followed(rows: Tensor) -> bool:
+    """Whether autograd, a compiler or a transform of torch.func follows, so that results may not be written into memory of our own."""
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling() or transformed
 
 
 def _follow(layout: Layout, steps: Sequence[Step], derivatives: Sequence[Tensor], blocks: list[Tensor], parts: list) -> None:

@@ -4,9 +4,9 @@ from hodsim.pinn.gauss_newton import ResidualGaussNewton
 from hodsim.pinn.jacobian import LayeredJacobian
 from hodsim.pinn.levenberg_marquardt import LevenbergMarquardt
 from hodsim.pinn.problem import Condition, Field, Problem, Residual, dirichlet, network
-from hodsim.pinn.samplers import adaptive, face, faces, grid, sobol
+from hodsim.pinn.samplers import adaptive, face, faces, gauss, gauss_faces, grid, sobol
 
 __all__ = [
     "Condition", "Field", "LayeredJacobian", "LevenbergMarquardt", "Problem", "Residual", "ResidualGaussNewton", "adaptive", "dirichlet", "face",
-    "faces", "grid", "network", "sobol",
+    "faces", "gauss", "gauss_faces", "grid", "network", "sobol",
 ]  # fmt: skip

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from hodsim.multicomplex import Multicomplex
 from hodsim.pinn.problem import Condition
 
+TILE = 512  # residuals on a side of a tile of the kernel: 2 MiB
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -148,17 +150,27 @@ def _record(field: nn.Module, layers: list[nn.Linear], condition: Condition) -> 
 
 
 def _kernel_block(left: list[Rows], right: list[Rows], *, same: bool) -> Tensor:
-    """The block of J J^T of two conditions, (B K, C L); `same` halves the work by symmetry."""
+    """The block of J J^T of two conditions, (B K, C L), in tiles that stay in the cache; `same` takes half of them from the others."""
     (b, k), (c, l) = left[0].adjoints.shape[1:3], right[0].adjoints.shape[1:3]
-    total = left[0].adjoints.new_zeros(b, k, c, l)
-    half = torch.zeros_like(total) if same else total  # of pairs of rows s > t, to be symmetrised
+    kernel = left[0].adjoints.new_empty(b, k, c, l)
+    points, others = max(1, TILE // k), max(1, TILE // l)
+    for i in range(0, b, points):
+        for j in range(0, min(c, i + 1) if same else c, others):
+            tile = _kernel_tile(left, right, slice(i, i + points), slice(j, j + others))
+            kernel[i : i + points, :, j : j + others] = tile
+            if same and j < i:
+                kernel[j : j + others, :, i : i + points] = tile.permute(2, 3, 0, 1)
+    return kernel.view(b * k, c * l)
+
+
+def _kernel_tile(left: list[Rows], right: list[Rows], these: slice, those: slice) -> Tensor:
+    """The sum over layers and pairs of rows for some points of two conditions, (B, K, C, L)."""
+    total = left[0].adjoints.new_zeros(*left[0].adjoints[0, these].shape[:2], *right[0].adjoints[0, those].shape[:2])
     for p, q in zip(left, right, strict=True):
-        for s in range(len(p.inputs)):
-            for t in range(s + 1 if same else len(q.inputs)):
-                products = p.adjoints[s].flatten(0, 1) @ q.adjoints[t].flatten(0, 1).T
-                weights = p.inputs[s] @ q.inputs[t].T
-                if p.biased[s] and q.biased[t]:
+        for d, a, biased in zip(p.adjoints[:, these], p.inputs[:, these], p.biased, strict=True):
+            for e, z, also in zip(q.adjoints[:, those], q.inputs[:, those], q.biased, strict=True):
+                products, weights = d.flatten(0, 1) @ e.flatten(0, 1).T, a @ z.T
+                if biased and also:
                     weights += 1  # the bias
-                (total if s == t else half).addcmul_(products.view(b, k, c, l), weights[:, None, :, None])
-    total, half = total.view(b * k, c * l), half.view(b * k, c * l)
-    return total + half + half.T if same else total
+                total.addcmul_(products.view(total.shape), weights[:, None, :, None])
+    return total

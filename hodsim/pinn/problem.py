@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,33 @@ Residual = Callable[[Field, Tensor], Tensor]  # the field and points (B, N) -> (
 
 @dataclass(frozen=True)
 class Condition:
-    """An equation at points (B, N): interior, boundary or initial. Its residual is weighted by `weight`, a number or (K,)."""
+    """An equation at points (B, N): interior, boundary or initial. Its residual is weighted by `weight`, a number or (K,).
+
+    quadrature: weights (B,) of the points, which sum to one; equal ones where None.
+    sample: where the points are to move while a field is trained, residual(x) -> new ones, such as `partial(adaptive, box, count)`."""
 
     name: str
     points: Tensor
     residual: Residual
     weight: float | Tensor = 1.0
+    quadrature: Tensor | None = None
+    sample: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.quadrature is not None and self.quadrature.shape != self.points.shape[:1]:
+            received, count = tuple(self.quadrature.shape), len(self.points)
+            raise ValueError(f"quadrature of {self.name!r} has shape {received}; expected one weight for each of {count} points")
 
     def __call__(self, field: Field) -> Tensor:
-        """Weighted residuals of the field over the root of the number of points, (B, K): their sum of squares is a mean square."""
-        return self.residual(field, self.points) * (self.weight / len(self.points) ** 0.5)
+        """Residuals of the field (B, K), weighted so that their sum of squares is the weighted mean square."""
+        share = len(self.points) ** -0.5 if self.quadrature is None else self.quadrature.sqrt()[:, None]
+        return self.residual(field, self.points) * (share * self.weight)
+
+    def resampled(self, field: Field) -> Condition:
+        """The same with points sampled anew for the field as it is; itself where its points stay."""
+        if self.sample is None:
+            return self
+        return replace(self, points=self.sample(lambda x: self.residual(field, x)))
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,10 @@ class Problem:
     def loss(self, field: Field) -> Tensor:
         """The sum over the conditions of the mean squares of their weighted residuals; differentiable in the parameters."""
         return torch.stack([condition(field).square().sum() for condition in self.conditions]).sum()
+
+    def resampled(self, field: Field) -> Problem:
+        """The same with the points of its conditions sampled anew."""
+        return replace(self, conditions=tuple(condition.resampled(field) for condition in self.conditions))
 
     @torch.no_grad()
     def error(self, field: Field) -> float:

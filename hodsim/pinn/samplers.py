@@ -1,9 +1,10 @@
-"""Points of collocation (B, N) in a box: a grid, Sobol's sequence, the points of largest residual, and the faces of the box."""
+"""Points of collocation (B, N) in a box: a grid, Gauss's points, Sobol's sequence, the points of largest residual; and the faces of the box."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,16 @@ def grid(box: Box, count: int, *, ends: bool = False) -> Tensor:
     checks.inside("count", count, 1 if ends else 0, float("inf"))
     t = torch.linspace(0, 1, count, dtype=torch.float64) if ends else (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return torch.cartesian_prod(*(low + (high - low) * t for low, high in box)).view(-1, len(box))
+
+
+def gauss(box: Box, count: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre points, count^N, and their weights (B,), which sum to one: a mean over the box, exact to degree 2 count - 1.
+
+    For smooth solutions these are the points: least squares on a uniform grid oscillate between it near the faces."""
+    checks.inside("count", count, 0, float("inf"))
+    nodes, weights = (torch.from_numpy(values) / 2 for values in np.polynomial.legendre.leggauss(count))
+    points = torch.cartesian_prod(*(low + (high - low) * (nodes + 0.5) for low, high in box)).view(-1, len(box))
+    return points, torch.cartesian_prod(*[weights] * len(box)).view(-1, len(box)).prod(1)
 
 
 def sobol(box: Box, count: int, *, seed: int = 0) -> Tensor:
@@ -41,13 +52,21 @@ def face(box: Box, axis: int, end: int, points: Tensor) -> Tensor:
 
 def faces(box: Box, count: int, *, seed: int | None = None) -> Tensor:
     """count points on each of the 2 N faces of the box: a grid's midpoints in two dimensions, or Sobol's where a seed is given."""
+    return _on_faces(box, lambda others, number: grid(others, count) if seed is None else sobol(others, count, seed=seed + number))
+
+
+def gauss_faces(box: Box, count: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre points on the faces, count^(N - 1) on each, and their weights, which sum to one; every face counts alike."""
+    weights = gauss(box[1:], count)[1] if len(box) > 1 else torch.ones(1, dtype=torch.float64)
+    return _on_faces(box, lambda others, _: gauss(others, count)[0]), weights.repeat(2 * len(box)) / (2 * len(box))
+
+
+def _on_faces(box: Box, sample: Callable[[Box, int], Tensor]) -> Tensor:
+    """sample(box of the other coordinates, number of the face), laid into each face; the ends of an interval are single points."""
     found = []
     for axis in range(len(box)):
         others = [side for index, side in enumerate(box) if index != axis]
         for end in (0, 1):
-            if not others:
-                points = torch.zeros(1, 0, dtype=torch.float64)
-            else:
-                points = grid(others, count) if seed is None else sobol(others, count, seed=seed + 2 * axis + end)
+            points = sample(others, 2 * axis + end) if others else torch.zeros(1, 0, dtype=torch.float64)
             found.append(face(box, axis, end, points))
     return torch.cat(found)

@@ -257,3 +257,24 @@ def test_refusals_name_the_thing():
         derivative(lambda t: x, x, a)
     with pytest.raises(ValueError, match="mode is 'sideways'"):
         jacobian(net(), x, mode="sideways")
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.SiLU(), nn.ELU()], ids=repr)
+def test_transforms_of_torch_func_go_through(activation):
+    """jvp and grad of a derivative give the next derivative, with respect to the point and to the parameters."""
+    net = perceptron((4, 5, 3), activation).requires_grad_(False)
+    x, a, b = torch.randn(3, 4, dtype=torch.float64)
+    _, along = torch.func.jvp(lambda x: derivative(net, x, a, a), (x,), (b,))
+    torch.testing.assert_close(along, derivative(net, x, a, a, b), rtol=1e-11, atol=1e-12)
+    gradient = torch.func.grad(lambda x: derivative(net, x, a, a).sum())(x)
+    torch.testing.assert_close(gradient @ b, along.sum(), rtol=1e-11, atol=1e-12)
+    start = dict(net.named_parameters())
+    change = {name: torch.randn_like(value) for name, value in start.items()}
+
+    def laplacian_with(parameters):
+        return laplacian(lambda x: torch.func.functional_call(net, parameters, (x,)), x)
+
+    _, found = torch.func.jvp(laplacian_with, (start,), (change,))
+    h = 1e-4
+    moved = [laplacian_with({name: value + s * h * change[name] for name, value in start.items()}) for s in (1, -1)]
+    torch.testing.assert_close(found, (moved[0] - moved[1]) / (2 * h), rtol=1e-5, atol=1e-6)

@@ -1,17 +1,32 @@
 """Physics-informed networks: derivatives and residuals against closed forms, the Jacobian against autograd, and a problem solved."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import nn
-from torch.nn.utils import parameters_to_vector
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from hodsim.multicomplex import Axes, derivative, laplacian
 from hodsim.optim import NewtonKrylov
-from hodsim.pinn import Condition, LayeredJacobian, LevenbergMarquardt, ResidualGaussNewton, adaptive, faces, grid, network, sobol
+from hodsim.pinn import (
+    Condition,
+    LayeredJacobian,
+    LevenbergMarquardt,
+    ResidualGaussNewton,
+    adaptive,
+    faces,
+    gauss,
+    gauss_faces,
+    grid,
+    network,
+    sobol,
+)
+from hodsim.pinn.levenberg_marquardt import second_derivative
 from hodsim.pinn.problems import PROBLEMS, burgers, paper_poisson, poisson
 
 EPS = torch.finfo(torch.float64).eps
@@ -120,15 +135,66 @@ def test_primal_and_dual_steps_agree():
 
 
 @pytest.mark.parametrize("make", [lambda: poisson(2, interior=50, side=8), lambda: poisson(5, interior=30, side=2)], ids=["2", "5"])
-def test_levenberg_marquardt_lowers_the_loss_and_the_error(make):
+@pytest.mark.parametrize("boldness", [0.0, 1.0])
+def test_levenberg_marquardt_lowers_the_loss_and_the_error(make, boldness):
     problem = make()
     field = network(problem, width=12, hidden=1)
     before, losses = problem.error(field), []
-    optimizer = LevenbergMarquardt(field, problem)
-    for _ in range(25):
+    optimizer = LevenbergMarquardt(field, problem, boldness=boldness)
+    for _ in range(50):
         losses.append(optimizer.step())
-    assert all(b <= a for a, b in zip(losses[:-1], losses[1:], strict=True))
+    assert boldness or all(b <= a for a, b in zip(losses[:-1], losses[1:], strict=True))
     assert losses[-1] < 1e-6 * losses[0] and problem.error(field) < 0.02 * before
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_second_derivative_of_residuals_by_the_parameters(name):
+    """Against fourth-order central differences."""
+    problem = PROBLEMS[name]()
+    problem = replace(problem, conditions=tuple(Condition(c.name, c.points[:6], c.residual) for c in problem.conditions))
+    field = network(problem, width=8, hidden=2)
+    start = parameters_to_vector(field.parameters()).detach()
+    v = 0.1 * torch.randn(len(start), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def residual(t):
+        vector_to_parameters(start + t * v, field.parameters())
+        return torch.cat([condition(field).reshape(-1) for condition in problem.conditions]).detach()
+
+    h = 0.01
+    differences = (-residual(2 * h) + 16 * residual(h) - 30 * residual(0) + 16 * residual(-h) - residual(-2 * h)) / (12 * h**2)
+    residual(0)
+    torch.testing.assert_close(second_derivative(field, problem, v), differences, rtol=1e-5, atol=1e-5 * float(differences.abs().max()))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_gauss_points_integrate_polynomials(dim):
+    """Means over the box of x_1^a x_n^b, exact to degree 2 count - 1 in each coordinate; on the faces against their own means."""
+    box = [(-1.0, 2.0), (3.0, 5.0), (0.0, 0.5)][:dim]
+    points, weights = gauss(box, 4)
+    (a, b), (c, d) = box[0], box[-1]
+    mean = (b**8 - a**8) / (8 * (b - a)) if dim == 1 else (b**4 - a**4) / (4 * (b - a)) * (d**6 - c**6) / (6 * (d - c))
+    value = points[:, 0] ** 7 if dim == 1 else points[:, 0] ** 3 * points[:, -1] ** 5
+    torch.testing.assert_close((weights * value).sum(), torch.tensor(mean, dtype=torch.float64), rtol=1e-12, atol=0)
+    edges, edge_weights = gauss_faces(box, 4)
+    squares = [(b**3 - a**3) / (3 * (b - a))] * (2 * dim - 2) + [a**2, b**2]
+    torch.testing.assert_close((edge_weights * edges[:, 0] ** 2).sum(), torch.tensor(sum(squares) / (2 * dim), dtype=torch.float64))
+    assert float(edge_weights.sum()) == pytest.approx(1) and ((edges == torch.tensor(box).T[0]) | (edges == torch.tensor(box).T[1])).any(1).all()
+
+
+def test_a_condition_weighs_its_points():
+    points, weights = gauss(SQUARE, 3)
+    condition = Condition("mean square", points, lambda u, x: u(x), 2.0, weights)
+    assert float(condition(lambda x: x[:, :1]).square().sum()) == pytest.approx(4 / 3)
+    with pytest.raises(ValueError, match=r"quadrature of 'edge' has shape \(9,\)"):
+        Condition("edge", points[:2], lambda u, x: u(x), quadrature=weights)
+
+
+def test_conditions_move_to_where_the_residual_is_large():
+    sample = partial(adaptive, SQUARE, 20)
+    condition = Condition("interior", grid(SQUARE, 3), lambda u, x: u(x), sample=lambda residual: sample(residual, seed=3))
+    still = Condition("boundary", faces(SQUARE, 3), lambda u, x: u(x))
+    problem = replace(poisson(2), conditions=(condition, still)).resampled(lambda x: x[:, :1])
+    assert torch.equal(problem.conditions[0].points, adaptive(SQUARE, 20, lambda x: x[:, :1], seed=3)) and problem.conditions[1] is still
 
 
 def test_newton_krylov_lowers_the_loss_and_the_error():

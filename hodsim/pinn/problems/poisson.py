@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hodsim.multicomplex import laplacian
 from hodsim.pinn.problem import Condition, Problem, dirichlet
-from hodsim.pinn.samplers import faces, grid, sobol
+from hodsim.pinn.samplers import faces, gauss, gauss_faces, grid, sobol
 
 BOUNDARY_WEIGHT = 10.0
 WAVE_NUMBERS = torch.arange(1.0, 9.0, dtype=torch.float64)
@@ -27,13 +27,14 @@ def source(x: Tensor) -> Tensor:
     return -2 * k**2 * torch.sin(k * x1) * torch.sin(k * x2) - k**2 * (x1**2 + x2**2) * torch.cos(k * x1 * x2)
 
 
-def paper_poisson(*, interior: int = 15, side: int = 15) -> Problem:
-    """Eq. 13 on interior^2 points and `side` on each edge; equation k is divided by k^2, about the size of its source."""
+def paper_poisson(count: int = 20) -> Problem:
+    """Eq. 13 on count^2 Gauss points and `count` on each edge; equation k is divided by k^2, about the size of its source."""
     square = [(0.0, 1.0)] * 2
+    (points, weights), (edges, edge_weights) = gauss(square, count), gauss_faces(square, count)
     return Problem(
         "Poisson, k = 1..8", 2, 8,
-        (Condition("interior", grid(square, interior), lambda u, x: laplacian(u, x) - source(x), WAVE_NUMBERS**-2),
-         Condition("boundary", faces(square, side), dirichlet(solution), BOUNDARY_WEIGHT)),
+        (Condition("interior", points, lambda u, x: laplacian(u, x) - source(x), WAVE_NUMBERS**-2, weights),
+         Condition("boundary", edges, dirichlet(solution), BOUNDARY_WEIGHT, edge_weights)),
         solution, grid(square, 101, ends=True),
     )  # fmt: skip
 
