@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hodsim.apps.console import say
+from hodsim.apps.console import progress_bar, say
 
 BENCHMARKS = ("derivatives", "simulation", "training", "scale", "finetune", "pinn", "contractive")
 
@@ -32,6 +33,11 @@ def bench(
         raise ValueError("--full is for contractive, without --quick")
     options: dict[str, Any] = {"data": data} if data else {}
     options |= {"full": True} if full else {}
-    import_module(f"hodsim.benchmarks.{name}").run(output, quick, **options)
+    run = import_module(f"hodsim.benchmarks.{name}").run
+    if "progress" in signature(run).parameters:
+        with progress_bar(name) as options["progress"]:
+            run(output, quick, **options)
+    else:
+        run(output, quick, **options)
     for suffix in ("json", "md", "png"):
         say(f"  {output / name}.{suffix}")

@@ -1,7 +1,8 @@
 """Physics-informed networks: accuracy in five minutes on one core (HoD-Net, eq. 13, Fig. 7), and the cost of their derivatives.
 
 Each seed trains the paper's 2 -> 100 x 4 -> 8 tanh network in float64 in a process of one thread. Relative L2 error over all eight fields
-on 101^2 points. The Laplacian with its gradient by the parameters is timed at 1000 points against nested torch.autograd.
+on 101^2 points, which no training sees. DeepXDE has the same network, problem and time where it is installed. The Laplacian with its
+gradient by the parameters is timed at 1000 points against nested torch.autograd, torch.func and, where they are installed, JAX and folx.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from hodsim.benchmarks.pinn_peers import jax_engines, train_deepxde
 from hodsim.multicomplex import derivatives, laplacian
 from hodsim.pinn import network
 from hodsim.pinn.problems import PROBLEMS, paper_poisson
@@ -30,6 +32,7 @@ from hodsim.trainers.pinn import train_pinn
 SEEDS, SECONDS, QUICK_SECONDS, OTHER_SECONDS = (0, 1, 2), 300.0, 20.0, 20.0
 POINTS, REPEATS = 1000, 7
 COARSER = (10, 15)  # Gauss points along a side that the paper's problem is begun on
+PAPER = "Poisson, k = 1..8"
 SHOWN = (1, 3, 5, 8)  # wave numbers k in the figure
 DIMENSIONS, ORDERS = (2, 5, 10, 20, 50, 100), (1, 2, 3, 4, 5, 6)
 
@@ -49,10 +52,17 @@ def train(name: str, seed: int, seconds: float, method: str = "levenberg-marquar
     return found
 
 
-def train_apart(*arguments: Any) -> dict[str, Any]:
-    """`train` in a process of its own."""
+def apart(function: Callable[..., Any], *arguments: Any, waiting: Callable[[], None] = lambda: None) -> Any:
+    """function(*arguments) in a process of its own; waiting is called twice a second."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(train, *arguments).result()
+        future = pool.submit(function, *arguments)
+        while True:
+            try:
+                return future.result(timeout=0.5)
+            except TimeoutError:
+                if future.done():  # a time-out of the function's own
+                    raise
+                waiting()
 
 
 def nested_laplacian(net: nn.Module, x: Tensor) -> Tensor:
@@ -77,22 +87,29 @@ def func_laplacian(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def laplacian_times() -> dict[str, float]:
-    """Seconds of the squared Laplacian with its gradient by the parameters, median of repeats taken in turn; all engines must agree."""
-    net = network(paper_poisson())
+    """Seconds of the gradient by the parameters of the mean squared Laplacian, one thread, median of repeats taken in turn.
+
+    All engines must agree. To be called in a process of its own."""
+    net = network(paper_poisson(4))
     x = torch.rand(POINTS, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    engines: dict[str, Callable] = {"hodsim": laplacian, "torch.autograd": nested_laplacian, "torch.func": func_laplacian}
+
+    def with_torch(laplacian_of: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[], list]:
+        return lambda: list(torch.autograd.grad(laplacian_of(net, x.clone()).square().mean(), list(net.parameters()), materialize_grads=True))
+
+    engines: dict[str, Callable[[], list]] = {
+        "hodsim": with_torch(laplacian), "torch.autograd": with_torch(nested_laplacian), "torch.func": with_torch(func_laplacian),
+        **jax_engines(net, x)}  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in engines}
     with threadpool_limits(1):
-        gradients = {}
-        for repeat in range(REPEATS + 1):  # the first warms up
+        expected = engines["hodsim"]()
+        for engine in engines.values():  # a first call, which compiles
+            for one, other in zip(engine(), expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
+        for _ in range(REPEATS):
             for name, engine in engines.items():
                 start = time.perf_counter()
-                gradients[name] = torch.autograd.grad(engine(net, x.clone()).square().mean(), list(net.parameters()), allow_unused=True)
-                if repeat:
-                    times[name].append(time.perf_counter() - start)
-    for name in engines:  # the last bias does not touch a Laplacian
-        for found, expected in zip(gradients[name][:-1], gradients["hodsim"][:-1], strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+                engine()
+                times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -122,20 +139,34 @@ def _median(f: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def run(output: Path, quick: bool = False) -> dict:
-    """Measure, and write pinn.json, pinn.md and pinn.png into the directory `output`. quick: one seed, seconds in place of minutes."""
+def run(output: Path, quick: bool = False, progress: Callable[[int, int, str], None] | None = None) -> dict:
+    """Measure, and write pinn.json, pinn.md, pinn.png (Fig. 7) and pinn-scaling.png into the directory `output`.
+
+    quick: one seed, seconds in place of minutes. progress: (seconds done, seconds in all, what is being trained)."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    trainings = [train_apart("paper", seed, seconds) for seed in (SEEDS[:1] if quick else SEEDS)]
-    fields = trainings[0]["fields"]
-    others = [] if quick else [train_apart("paper", 0, seconds, method) for method in ("newton-krylov", "l-bfgs", "adam")]
-    others += [] if quick else [train_apart(name, 0, OTHER_SECONDS) for name in PROBLEMS if name != "paper"]
-    for training in (*trainings, *others):
-        training.pop("fields", None)
-    report = {"quick": quick, "machine": environment(), "paper": trainings, "others": others,
-              "laplacian": laplacian_times(), "scaling": scaling()}  # fmt: skip
+    jobs: list[tuple[Callable, tuple, float]] = [(train, ("paper", seed, seconds), seconds) for seed in (SEEDS[:1] if quick else SEEDS)]
+    if not quick:
+        jobs += [(train, ("paper", 0, seconds, method), seconds) for method in ("newton-krylov", "l-bfgs", "adam")]
+        jobs += [(train_deepxde, (seconds, 0), seconds)]
+        jobs += [(train, (name, 0, OTHER_SECONDS), OTHER_SECONDS) for name in PROBLEMS if name != "paper"]
+    total, done, found = sum(length for *_, length in jobs), 0.0, []
+    for function, arguments, length in jobs:
+        started, label = time.monotonic(), " ".join(map(str, arguments))
+
+        def tell(done: float = done, length: float = length, started: float = started, label: str = label) -> None:
+            if progress:
+                progress(round(done + min(length, time.monotonic() - started)), round(total), label)
+
+        found.append(apart(function, *arguments, waiting=tell))
+        done += length
+    trainings = [training for training in found if training]
+    fields = [training.pop("fields", None) for training in trainings]
+    report = {"quick": quick, "machine": environment(), "trainings": trainings, "absent": [] if all(found) else ["DeepXDE"],
+              "laplacian": apart(laplacian_times), "scaling": scaling()}  # fmt: skip
     write_atomically(output / "pinn.json", json.dumps(report, indent=1))
     write_atomically(output / "pinn.md", _table(report))
-    write_atomically(output / "pinn.png", _figure(fields))
+    write_atomically(output / "pinn.png", _figure(fields[0]))
+    write_atomically(output / "pinn-scaling.png", _scaling_figure(report))
     return report
 
 
@@ -144,8 +175,9 @@ def _table(report: dict) -> str:
     lines = [f"# Physics-informed networks: {machine['processor']}, one thread, commit {machine['commit']}", "",
              "Rough figures: a quick run.\n" if report["quick"] else "",
              "| problem | method | seed | steps | seconds | relative L2 error |", "|---|---|---|---|---|---|"]
-    for t in (*report["paper"], *report["others"]):
+    for t in report["trainings"]:
         lines.append(f"| {t['problem']} | {t['method']} | {t['seed']} | {t['steps']} | {t['seconds']:.0f} | {t['error']:.2e} |")
+    lines += [f"| {PAPER} | {name}, not installed | | | | |" for name in report["absent"]]
     own = report["laplacian"]["hodsim"]
     lines += ["", f"Laplacian and its gradient by the parameters, {POINTS} points, float64:", "", "| engine | ms | over hodsim |", "|---|---|---|"]
     lines += [f"| {name} | {1e3 * value:.1f} | {value / own:.2f} |" for name, value in report["laplacian"].items()]
@@ -171,6 +203,30 @@ def _figure(fields: Tensor) -> bytes:
             image = axes.imshow(value.numpy(), origin="lower", extent=(0, 1, 0, 1), cmap="viridis", **limits)
             axes.set_title(f"k = {k}, {title}", fontsize=9)
             figure.colorbar(image, ax=axes, shrink=0.8)
+    return _png(figure)
+
+
+def _scaling_figure(report: dict) -> bytes:
+    """Left: error against seconds by method. Right: milliseconds of a pass against its rows, by dimension and by order."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, t in enumerate(t for t in report["trainings"] if t["problem"] == PAPER and t["curve"]):
+        left.loglog(*zip(*t["curve"], strict=True), f"C{number}", label=f"{t['method']}, seed {t['seed']}")
+    left.set(xlabel="seconds, one core", ylabel="relative L2 error", title=PAPER)
+    left.legend(fontsize=7)
+    for kind, key, name, marker in (("dimension", "d", "Laplacian in d dimensions", "o"), ("order", "order", "order k along one direction", "s")):
+        rows = report["scaling"][kind]
+        right.loglog([row["rows"] for row in rows], [1e3 * row["seconds"] for row in rows], f"{marker}-", label=name)
+        for row in rows:
+            right.annotate(str(row[key]), (row["rows"], 1e3 * row["seconds"]), textcoords="offset points", xytext=(4, -9), fontsize=7)
+    right.set(xlabel="rows of the pass", ylabel="ms, 100 points, one thread", title="cost of a term")
+    right.legend(fontsize=7)
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120)
     return buffer.getvalue()
