@@ -18,11 +18,13 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
 _RULES: dict[Callable, Callable] = {}
+_PYTHON_METHODS: dict[str, Callable] = {}       # of Tensor, such as __rsub__, by name: torch.compile looks for these in _RULES and misses them
 _KEYWORDS: dict[Callable, frozenset[str] | None] = {}     # None: passed on to torch, which refuses what it does not know
 
 
@@ -34,6 +36,8 @@ def rule(*functions: Callable) -> Callable[[Callable], Callable]:
             method = getattr(Tensor, getattr(function, "__name__", ""), None)
             for key in {function, method} - {None}:
                 _RULES[key] = handler
+            if isinstance(method, FunctionType):
+                _PYTHON_METHODS[method.__name__] = handler
         _KEYWORDS[handler] = _keywords(handler)
         return handler
 
@@ -67,7 +71,8 @@ def linear(function: Callable) -> Callable:
 
 def apply(function: Callable, args: tuple, kwargs: dict):
     """Call a function's rule. Raises NotImplementedError where there is none."""
-    handler = _RULES.get(function)
+    in_graph = torch.compiler.is_compiling() and function.__name__ in _PYTHON_METHODS
+    handler = _PYTHON_METHODS[function.__name__] if in_graph else _RULES.get(function)
     if handler is None:
         raise NotImplementedError(_missing(function))
     if kwargs:

@@ -1,5 +1,6 @@
 """torch.compile without graph breaks gives the same numbers."""
 
+import operator
 import subprocess
 import sys
 
@@ -52,3 +53,19 @@ def test_whole_networks_compile(name):
     torch._dynamo.reset()
     compiled = torch.compile(lambda x, a: derivative(net, x, a, a), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x, a), derivative(net, x, a, a), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul"])
+@pytest.mark.parametrize("reflected", [False, True])
+def test_operators_with_a_constant_compile(name, reflected):
+    op = getattr(operator, name)
+    x, a = torch.rand(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    constant = 2.0 if name == "pow" else torch.arange(1.0, 4.0, dtype=torch.float64)
+
+    def f(x):
+        z = torch.exp(x)
+        return op(constant, z) if reflected else op(z, constant)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, a: derivative(f, x, a, a), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, a), derivative(f, x, a, a), rtol=1e-12, atol=1e-13)
