@@ -3,7 +3,7 @@
 The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are made once in the output folder and used again. Five parts:
 
     models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
-              force (Barbic & James 2005) and with cubature: `hodsim report` without its page
+              force (Barbic & James 2005) and with cubature, PCA at the network's cost, the quadratic manifold: `hodsim report` without its page
     kernel    a step of the network against its own multiply-adds at the speed of a matrix product in the same process
     batches   steps a second of B rollouts, one by one on one thread and at once on all
     endurance ten minutes of simulated time under random loads of up to three times those of the training, each second another
