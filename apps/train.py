@@ -15,11 +15,11 @@ from hodsim.apps.console import progress_bar, say, working
 from hodsim.apps.snapshots import make_snapshots
 from hodsim.checks import inside
 from hodsim.project import Project
-from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses, hardest, rollout_error
+from hodsim.reduced import Cubature, ReducedModel, calibrate, choose_cubature, fitting_poses, hardest, rollout_error, subspace_error
 from hodsim.report import latent_figure
 from hodsim.snapshots import Snapshots
 from hodsim.storage import write_atomically
-from hodsim.subspace import Model, Subspace
+from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, train_autoencoder
 from hodsim.trainers.latent import choose, try_dimensions
 
@@ -74,7 +74,7 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     with progress_bar("Metric (poses)") as preparation, progress_bar("Training (epochs)") as update, progress_bar("Refining (rounds)") as refining:
         subspace, fitted, refined = train_autoencoder(
             full, snapshots, training, checkpoint=checkpoint_file(project, training.dim), device=device, preparation=preparation,
-            judge=partial(validation_error, project, snapshots) if simulated else None,
+            judge=partial(subspace_error, full, snapshots.split("validation"), shapes) if simulated else None,
             progress=lambda done, total, loss: update(done, total, f"validation loss {loss:.2e}"),
             refining=lambda done, total, loss: refining(done, total, told(loss)),
         )  # fmt: skip
@@ -110,18 +110,14 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     return model
 
 
-def validation_error(project: Project, snapshots: Snapshots, subspace: Subspace) -> float:
-    """The error of a subspace's simulations of the validation cases."""
-    return rollout_error(ReducedModel(project.full, subspace), snapshots.split("validation"), project.load_shapes)
-
-
 def choose_latent(project: Project, target: float | None, *, device: torch.device | None) -> Project:
     """The project with the latent dimension that `trainers.latent.choose` takes; writes latent.json and latent.png."""
     base = project.changed(subspace=project.settings.subspace.model_copy(update={"latent": 1}))
     snapshots = project.snapshots()
+    judge = partial(subspace_error, project.full, snapshots.split("validation"), project.load_shapes)
     with progress_bar("Latent dimensions") as update:
         trials = try_dimensions(
-            project.full, snapshots, project.load_shapes, Training.of(base), partial(validation_error, project, snapshots),
+            project.full, snapshots, project.load_shapes, Training.of(base), judge,
             checkpoint=partial(checkpoint_file, project), target=target, device=device,
             progress=lambda done, total, trial: update(done, total, f"r = {trial.dim}: error {100 * trial.error:.2f} %"),
         )  # fmt: skip
@@ -165,7 +161,6 @@ def _hardest_numbers(project: Project, reduced: ReducedModel, number: int) -> li
     """The numbers of the further training cases, of POOL times as many, whose estimated error is largest."""
     sweep, simulation = project.settings.sweep, project.settings.simulation
     further = enumerate(project.further_cases(POOL * number + len(sweep.added)), sweep.train)
-    candidates = {case.name: (i, case) for i, case in further if i not in sweep.added}
-    cases = [case for _, case in candidates.values()]
+    numbers, cases = zip(*((i, case) for i, case in further if i not in sweep.added), strict=True)
     chosen = hardest(reduced, cases, project.load_shapes, dt=simulation.dt, steps=simulation.steps, number=number)
-    return [candidates[case.name][0] for case in chosen]
+    return [numbers[i] for i in chosen]

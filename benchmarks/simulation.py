@@ -3,7 +3,7 @@
 The beam of meshes/beam.msh, StVK, r = 6. Its snapshots and the training are made once in the output folder and used again. Five parts:
 
     models    the network with its cubature, without, and in Euler-Lagrange form; PCA of 6, 12 and 20 directions with the cubic polynomial
-              force (Barbic & James 2005) and with cubature: `hodsim report` without its page
+              force (Barbic & James 2005) and with cubature, PCA at the network's cost, the quadratic manifold: `hodsim report` without its page
     kernel    a step of the network against its own multiply-adds at the speed of a matrix product in the same process
     batches   steps a second of B rollouts, one by one on one thread and at once on all
     endurance ten minutes of simulated time under random loads of up to three times those of the training, each second another
@@ -34,12 +34,12 @@ from threadpoolctl import threadpool_limits
 from hodsim.dynamics import State, simulate, step
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
-from hodsim.reduced import CompiledStep, Cubature, ReducedModel, Sampling, choose_cubature, kernel, rollout_error
+from hodsim.reduced import CompiledStep, Cubature, ReducedModel, Sampling, choose_cubature, kernel, subspace_error
 from hodsim.report import contenders, evaluate, summary
 from hodsim.snapshots import Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError, Dense
 from hodsim.storage import write_atomically
-from hodsim.subspace import Model, Subspace
+from hodsim.subspace import Model
 from hodsim.trainers.autoencoder import Training, train_autoencoder
 
 DT, STEPS = 0.01, 200
@@ -94,19 +94,13 @@ def prepare(folder: Path, quick: bool) -> tuple[FullModel, Snapshots, Model, tup
     if file.exists():
         model = Model.load(file, full=full)
     else:
-        subspace, *_ = train_autoencoder(
-            full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", judge=partial(validation_error, full, snapshots)
-        )
+        judge = partial(subspace_error, full, snapshots.split("validation"), shapes)
+        subspace, *_ = train_autoencoder(full, snapshots, training, checkpoint=folder / "checkpoint.safetensors", judge=judge)
         cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
         notes = {"dt": DT, "cubature": [asdict(sampling) for sampling in curve]}
         model = Model(full, subspace, notes, (cubature.chosen, cubature.weights))
         model.save(file)
     return full, snapshots, model, tuple(Sampling(**sampling) for sampling in model.notes["cubature"])
-
-
-def validation_error(full: FullModel, snapshots: Snapshots, subspace: Subspace) -> float:
-    """The position error of a subspace's rollouts of the validation cases."""
-    return rollout_error(ReducedModel(full, subspace), snapshots.split("validation"), bending_loads(full))
 
 
 def beam(mesh: TetMesh, youngs_modulus: float = 1e6) -> FullModel:

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from hodsim.benchmarks.simulation import sampled_beam
 from hodsim.fem import FullModel
-from hodsim.reduced import ReducedModel, rollout_error
+from hodsim.reduced import subspace_error
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Subspace
@@ -51,8 +51,9 @@ def run(output: Path, quick: bool) -> None:
 def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Errors and seconds of each variant; one that is interrupted resumes from its checkpoint."""
     base = replace(Training(), **({"epochs": 40, "rounds": 1} if quick else {}))
-    error = partial(simulated_error, full, snapshots)
-    validate: Callable[[Subspace], float] = lambda subspace: error(subspace, "validation")  # noqa: E731
+    shapes = bending_loads(full)
+    errors = {split: partial(subspace_error, full, snapshots.split(split), shapes) for split in SPLITS}
+    validate = errors["validation"]
     found: list[dict[str, Any]] = []
 
     def add(name: str, training: Training, judge: Callable[[Subspace], float] | None) -> float:
@@ -60,7 +61,7 @@ def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) ->
         subspace, fitted, refined = train_autoencoder(full, snapshots, training, checkpoint=checkpoint, judge=judge)
         seconds = fitted.seconds + refined.seconds
         row: dict[str, Any] = {"name": name, "seed": training.seed, "epochs": fitted.epochs, "rounds": refined.epochs, "seconds": seconds}
-        found.append(row | {split: error(subspace, split) for split in SPLITS})
+        found.append(row | {split: error(subspace) for split, error in errors.items()})
         return seconds
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +71,6 @@ def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) ->
     add("chosen by loss", base, None)
     add("mass norm", replace(base, elastic=False), validate)
     return found
-
-
-def simulated_error(full: FullModel, snapshots: Snapshots, subspace: Subspace, split: str) -> float:
-    return rollout_error(ReducedModel(full, subspace), snapshots.split(split), bending_loads(full))
 
 
 def table(report: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from hodsim.fem import FullModel, Rayleigh, StVK
 from hodsim.mesh import TetMesh
-from hodsim.subspace import Autoencoder, Subspace, vibrations
+from hodsim.subspace import Autoencoder, Subspace, quadratic, vibrations
 
 
 @lru_cache
@@ -29,3 +29,12 @@ def curved_subspace(full: FullModel, dim: int = 3, *, seed: int = 0, strength: f
             if isinstance(layer, torch.nn.Linear):
                 torch.nn.init.normal_(layer.weight, std=1.0)
     return network.fold(modes / np.sqrt(np.diag(modes.T @ (full.mass @ modes))), mass=full.mass, name="curved")
+
+
+@lru_cache
+def quadratic_subspace(full: FullModel, dim: int = 3) -> Subspace:
+    """A quadratic manifold through poses that bend as the square of their modes."""
+    modes, _ = vibrations(full, 2 * dim)
+    q = np.random.default_rng(0).standard_normal((200, dim)) * 2.0 ** -np.arange(dim)
+    poses = 0.02 * np.concatenate([q, 0.5 * q**2], axis=1) @ (modes / np.abs(modes).max(axis=0)).T
+    return quadratic(poses[:150], dim, mass=full.mass, validation=poses[150:])

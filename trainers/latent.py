@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hodsim.fem import FullModel
-from hodsim.reduced import CompiledStep, Cubature, ReducedModel, fitting_poses
+from hodsim.reduced import Cubature, ReducedModel, fitting_poses, step_microseconds
 from hodsim.snapshots import LoadShapes, Snapshots
 from hodsim.subspace import Subspace
 from hodsim.trainers.autoencoder import Training, train_autoencoder
@@ -76,13 +74,6 @@ def choose(trials: Sequence[Trial], target: float | None = None) -> Trial:
 
 
 def _microseconds(full: FullModel, subspace: Subspace, snapshots: Snapshots, shapes: LoadShapes) -> float:
-    """Median over rollouts of the validation cases of the time of a step."""
+    """What a step costs in the validation cases, with the elastic force sampled."""
     (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[ELEMENTS])
-    model, validation = ReducedModel(full, subspace, elasticity=cubature), snapshots.split("validation")
-    advance, times = CompiledStep(model), []
-    for case in validation.cases:
-        forces = case.load(shapes).project(subspace.basis).at_steps(snapshots.dt, validation.displacements.shape[1])
-        started = time.perf_counter()
-        run = advance.rollout(model.state(), snapshots.dt, forces)
-        times.append((time.perf_counter() - started) / max(1, len(run.q)))
-    return 1e6 * float(np.median(times))
+    return step_microseconds(ReducedModel(full, subspace, elasticity=cubature), snapshots.split("validation"), shapes)

@@ -10,7 +10,8 @@ from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.fallback import simulate_with_fallback
 from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
-from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses, rollout_error
+from hodsim.reduced.rollouts import rollout_error, step_microseconds, subspace_error
+from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
@@ -31,5 +32,7 @@ __all__ = [
     "hardest",
     "rollout_error",
     "simulate_with_fallback",
+    "step_microseconds",
+    "subspace_error",
     "variational_step",
 ]

@@ -12,13 +12,14 @@ import numpy as np
 
 from hodsim.reduced.compiled import CompiledStep
 from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.rollouts import case_rollout, completed
 from hodsim.snapshots import LoadCase, LoadShapes
 
 
-def hardest(model: ReducedModel, candidates: Sequence[LoadCase], shapes: LoadShapes, *, dt: float, steps: int, number: int) -> list[LoadCase]:
-    """The candidates of the largest estimated errors, the largest first. Raises ValueError for a model without an error indicator."""
+def hardest(model: ReducedModel, candidates: Sequence[LoadCase], shapes: LoadShapes, *, dt: float, steps: int, number: int) -> np.ndarray:
+    """Indices of the candidates of the largest estimated errors, the largest first. Raises ValueError for a model without an error indicator."""
     errors = estimated_errors(model, candidates, shapes, dt=dt, steps=steps)
-    return [candidates[i] for i in np.argsort(-errors, kind="stable")[:number]]
+    return np.argsort(-errors, kind="stable")[:number]
 
 
 def estimated_errors(model: ReducedModel, candidates: Sequence[LoadCase], shapes: LoadShapes, *, dt: float, steps: int) -> np.ndarray:
@@ -27,7 +28,7 @@ def estimated_errors(model: ReducedModel, candidates: Sequence[LoadCase], shapes
         raise ValueError("the model has no error indicator to choose load cases by; train it again")
     advance, errors = CompiledStep(model), np.full(len(candidates), np.inf)
     for i, case in enumerate(candidates):
-        run = advance.rollout(model.state(), dt, case.load(shapes).project(model.subspace.basis).at_steps(dt, steps))
-        if run.failure is None and np.isfinite(run.q).all():
+        run = case_rollout(advance, model, case, shapes, dt=dt, steps=steps)
+        if completed(run):
             errors[i] = np.sqrt(np.mean(model.indicator.estimates(run.q, run.defect) ** 2))
     return errors

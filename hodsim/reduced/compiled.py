@@ -1,7 +1,7 @@
 """Steps of a reduced model, compiled: the face of `kernel`.
 
 `CompiledStep(model)` takes the place of `dynamics.step` or `variational_step` in `simulate`, and rolls whole trajectories, one or many
-at once. It covers linear subspaces and hodsim's own network, the three materials, and each elasticity of this package; what it
+at once. It covers linear subspaces, quadratic ones and hodsim's own network, the three materials, and each elasticity of this package; what it
 computes is what `ReducedModel` and `variational_step` compute, which stay as the reference and for everything else.
 """
 
@@ -31,6 +31,7 @@ from hodsim.reduced.strain import strain_operator
 from hodsim.solve import ConvergenceError
 from hodsim.subspace import Subspace
 from hodsim.subspace.autoencoder import Trunk
+from hodsim.subspace.quadratic import Squares
 
 FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
 
@@ -228,8 +229,8 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     """The plan of a model, less its inertia. Raises ValueError for one that the kernel does not cover."""
     full, subspace, elasticity = model.full, model.subspace, model.elasticity
     trunk, material = subspace.trunk, full.material
-    if not (trunk is None or isinstance(trunk, Trunk)):
-        raise ValueError(f"a trunk of type {type(trunk).__name__} has no compiled step; expected hodsim's own Trunk, or a linear subspace")
+    if not (trunk is None or isinstance(trunk, Trunk | Squares)):
+        raise ValueError(f"a trunk of type {type(trunk).__name__} has no compiled step; expected hodsim's own Trunk or Squares, or a linear subspace")
     if not isinstance(material, Isotropic) or type(material) not in kernel.LAWS:
         raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in kernel.LAWS)}")
     widths, network = [subspace.dim], [np.empty(0)]
@@ -253,6 +254,7 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     return kernel.Plan(
         widths=np.array(widths),
         network=np.concatenate(network),
+        activation=kernel.SQUARE if isinstance(trunk, Squares) else kernel.SILU,
         mixing=mixing if mixed else np.empty((0, 0)),
         law=kernel.addresses(type(material)),
         constants=np.array([*material.constants, 0.0][:3]),

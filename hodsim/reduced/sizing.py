@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hodsim.fem import FullModel
-from hodsim.reduced.compiled import CompiledStep
 from hodsim.reduced.cubature import Cubature
 from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.rollouts import rollout_error
 from hodsim.snapshots import LoadShapes, Poses, Snapshots
 from hodsim.subspace import Subspace
 
@@ -22,7 +22,6 @@ SIZES = (8, 11, 16, 22, 32, 45, 64, 90)
 EXCESS = 1.05  # times the error without cubature
 FITTED = 400  # training poses that a cubature is fitted to
 JUDGED = 50  # poses on which the residual of a fit is quoted
-STRIDE = 5  # steps between those at which displacements are compared
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,6 @@ def choose_cubature(
     ]
     near = [i for i, sampling in enumerate(curve) if sampling.error <= EXCESS * best]
     return candidates[near[0] if near else -1], (*curve, Sampling(len(full.mesh.tetrahedra), 0.0, 0.0, best))
-
-
-def rollout_error(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) -> float:
-    """The mean position error of a model's rollouts of the snapshots' load cases; a case that fails counts as 1."""
-    advance, mass, errors = CompiledStep(model), model.full.mass, []
-    for case, truth in zip(snapshots.cases, snapshots.displacements, strict=True):
-        forces = case.load(shapes).project(model.subspace.basis).at_steps(snapshots.dt, len(truth))
-        run = advance.rollout(model.state(), snapshots.dt, forces)
-        expected = truth[STRIDE - 1 :: STRIDE].astype(float)
-        if run.failure is None and np.isfinite(run.q).all():
-            difference = model.subspace.decode(run.q[STRIDE - 1 :: STRIDE]) - expected
-            squares = [float(np.sum(x * (mass @ x.T).T)) for x in (difference, expected)]
-            errors.append(min(1.0, np.sqrt(squares[0] / squares[1])) if squares[1] > 0 else 0.0)
-        else:
-            errors.append(1.0)
-    return float(np.mean(errors))
 
 
 def _some(poses: np.ndarray | Poses, number: int) -> np.ndarray:

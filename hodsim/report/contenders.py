@@ -1,30 +1,35 @@
-"""Who stands in a comparison: the network in its forms, and linear subspaces at their fastest, all of them compiled."""
+"""Who stands in a comparison: the network in its forms, linear subspaces and the quadratic manifold at their fastest, all of them compiled.
+
+`equal_cost` answers what PCA can do for what a step of the network costs: time the one, and let the other have as many directions as fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from hodsim.fem import FullModel, StVK
-from hodsim.reduced import CompiledStep, CubicForce, ReducedModel, choose_cubature
+from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, choose_cubature, fitting_poses, step_microseconds
 from hodsim.report.evaluate import Contender
 from hodsim.snapshots import LoadShapes, Snapshots
-from hodsim.subspace import Model, Subspace, modal_derivatives, pca
+from hodsim.subspace import Model, Subspace, modal_derivatives, pca, principal_directions, quadratic
 
 PCA_DIMENSIONS = (6, 12, 20)
+MOST_DIRECTIONS = 32  # of PCA at equal cost: beyond, a step is slower than any network's
 
 
 def contenders(
     model: Model, snapshots: Snapshots, shapes: LoadShapes, *, dimensions: Sequence[int] = PCA_DIMENSIONS
 ) -> list[Contender]:
-    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise;
-    modal derivatives at the network's own dimension, of a body that is held."""
+    """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise, and at
+    the dimension that costs as much as the network; the quadratic manifold and, of a body that is held, modal derivatives at the network's."""
     full, poses = model.full, snapshots.split("train").poses()
-    exact, sampled = ReducedModel(full, model.subspace), ReducedModel.of(model)
+    exact, sampled_network = ReducedModel(full, model.subspace), ReducedModel.of(model)
     name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
-    chosen = [_compiled(sampled, name, f"{elements} elements" if elements else "exact")]
+    chosen = [_compiled(sampled_network, name, f"{elements} elements" if elements else "exact")]
     if elements:
         chosen.append(_compiled(exact, f"{name}, all elements", "exact"))
-    chosen.append(_compiled(sampled, f"{name}, Euler-Lagrange", chosen[0].elasticity, form="euler-lagrange"))
+    chosen.append(_compiled(sampled_network, f"{name}, Euler-Lagrange", chosen[0].elasticity, form="euler-lagrange"))
     for dim in dimensions:  # in a linear subspace the two forms are one
         subspace = pca(poses, dim, mass=full.mass)
         chosen.append(_exact_linear(full, subspace))
@@ -32,9 +37,57 @@ def contenders(
             cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
             sampled = ReducedModel(full, subspace, elasticity=cubature)
             chosen.append(_compiled(sampled, f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"))
+    if (at_equal_cost := equal_cost(sampled_network, snapshots, shapes)) is not None:
+        chosen.append(at_equal_cost)
+    chosen.append(_quadratic(full, model.subspace.dim, elements, snapshots, shapes))
     if full.pinned.any():
         chosen.append(_exact_linear(full, modal_derivatives(full, model.subspace.dim)))
     return chosen
+
+
+def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) -> Contender | None:
+    """PCA of the largest dimension whose step takes no longer than the network's in the validation cases, one after the other on this
+    machine: with the cubic force for StVK, else with as many elements as the network has. None if not even the smallest is that cheap."""
+    full, validation = network.full, snapshots.split("validation")
+    poses, cubature = snapshots.split("train").poses(), network.elasticity
+    elements = len(cubature.chosen) if isinstance(cubature, Cubature) else 0
+    largest = min(MOST_DIRECTIONS, *poses.shape)
+    basis, energies = principal_directions(poses, largest, mass=full.mass)
+    largest = int(np.count_nonzero(energies > 1e-12 * energies[0]))
+
+    def linear(dim: int) -> ReducedModel:
+        W = basis[:, :dim]
+        subspace = Subspace(f"PCA {dim}", dim, np.zeros(len(W)), W, np.ascontiguousarray((full.mass @ W).T))
+        if isinstance(full.material, StVK):
+            return ReducedModel(full, subspace, elasticity=CubicForce(full, subspace))
+        if not elements:
+            return ReducedModel(full, subspace)
+        (*_, sampled) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
+        return ReducedModel(full, subspace, elasticity=sampled)
+
+    allowed, low, high, best = step_microseconds(network, validation, shapes), 1, largest, None
+    while low <= high:  # a step costs more, the more directions there are
+        dim = (low + high) // 2
+        model = linear(dim)
+        if step_microseconds(model, validation, shapes) <= allowed:
+            best, low = model, dim + 1
+        else:
+            high = dim - 1
+    if best is None:
+        return None
+    chosen = best.elasticity
+    elasticity = f"{len(chosen.chosen)} elements" if isinstance(chosen, Cubature) else "cubic" if isinstance(chosen, CubicForce) else "exact"
+    return _compiled(best, f"{best.subspace.name}, at equal cost", elasticity)
+
+
+def _quadratic(full: FullModel, dim: int, elements: int, snapshots: Snapshots, shapes: LoadShapes) -> Contender:
+    """The quadratic manifold, with a cubature chosen as the network's was, if it has one."""
+    poses, validation = snapshots.split("train").poses(), snapshots.split("validation").poses()
+    subspace = quadratic(poses, dim, mass=full.mass, validation=validation)
+    if not elements:
+        return _compiled(ReducedModel(full, subspace), subspace.name, "exact")
+    cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
+    return _compiled(ReducedModel(full, subspace, elasticity=cubature), subspace.name, f"{len(cubature.chosen)} elements")
 
 
 def _exact_linear(full: FullModel, subspace: Subspace) -> Contender:

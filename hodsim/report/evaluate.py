@@ -23,6 +23,7 @@ from hodsim.report.machine import environment
 from hodsim.report.records import Evaluation, Failure, Record, energy_deviation, relative_rms
 from hodsim.snapshots import LoadCase
 from hodsim.solve import ConvergenceError
+from hodsim.subspace.autoencoder import Trunk
 
 WARM_UP_STEPS = 3
 BLOW_UP = 10.0  # a displacement beyond so many diagonals of the body's bounding box is no solution
@@ -198,7 +199,7 @@ def _reduced_runner(contender: Contender) -> _Runner:
         contender.name or subspace.name,
         subspace.dim,
         contender.elasticity,
-        subspace.trunk is not None,
+        isinstance(subspace.trunk, Trunk),
         model,
         lambda load: load.project(subspace.basis),
         model.displacement,

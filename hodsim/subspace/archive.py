@@ -29,6 +29,7 @@ from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHooke
 from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
+from hodsim.subspace.quadratic import Squares
 from hodsim.subspace.subspace import Subspace
 
 FORMAT = "hodsim model 2"
@@ -36,7 +37,8 @@ UNSEALED = "hodsim model 1"  # the format before, which is read as well
 UNITS = {"length": "m", "mass": "kg", "time": "s", "force": "N", "stress": "Pa"}
 SEAL = 64  # bytes: hexadecimal digits
 MATERIALS = {cls.__name__: cls for cls in (StVK, NeoHookean, StableNeoHookean)}
-NETWORKS = {"trunk": Trunk, "encoder": Encoder}
+NETWORKS = ("trunk", "encoder")
+ARGUMENTS = {Trunk: ("dim", "hidden"), Squares: ("dim",), Encoder: ("width", "hidden", "dim")}  # of their constructors
 
 
 @dataclass(frozen=True)
@@ -146,16 +148,21 @@ def _described(material: Material) -> dict[str, Any]:
 
 
 def _structure(network: nn.Module) -> dict[str, Any]:
-    """The constructor's arguments of a Trunk or Encoder."""
-    names = ("dim", "hidden") if isinstance(network, Trunk) else ("width", "hidden", "dim")
-    return {name: getattr(network, name) for name in names}
+    """The constructor's arguments of one of ARGUMENTS."""
+    if type(network) not in ARGUMENTS:
+        kinds = ", ".join(kind.__name__ for kind in ARGUMENTS)
+        raise ValueError(f"a network of type {type(network).__name__} cannot be stored in a model file; expected one of {kinds}")
+    return {name: getattr(network, name) for name in ARGUMENTS[type(network)]}
 
 
 def _network(name: str, header: dict, arrays: dict[str, np.ndarray]) -> nn.Module | None:
     if name not in header["networks"]:
         return None
     structure = header["networks"][name]
-    network = NETWORKS[name](**{**structure, "hidden": tuple(structure["hidden"])})
+    kind = next((kind for kind, names in ARGUMENTS.items() if set(names) == set(structure)), None)
+    if kind is None:
+        raise KeyError(f"a {name} of {', '.join(structure)}")
+    network = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in structure.items()})
     network.load_state_dict({key: torch.from_numpy(arrays[f"{name}.{key}"]) for key in network.state_dict()})
     return network.requires_grad_(False)
 

@@ -44,7 +44,7 @@ def principal_directions(poses: Poses, dim: int, *, mass: csr_matrix) -> tuple[n
     poses may be several blocks (n_i, d) in an iterable that can be gone through again and again, e.g. `snapshots.Poses`.
     """
     d = mass.shape[0]
-    n = sum(len(finite("poses", shape("poses", block, (None, d)))) for block in _blocks(poses))
+    n = sum(len(finite("poses", shape("poses", block, (None, d)))) for block in blocks(poses))
     if not 0 < dim <= min(n, d):
         raise ValueError(f"dim is {dim}; expected 1 to {min(n, d)}, the smaller of the numbers of poses and of degrees of freedom")
     width = min(n, d, dim + max(10, dim // 2))
@@ -54,15 +54,15 @@ def principal_directions(poses: Poses, dim: int, *, mass: csr_matrix) -> tuple[n
     for _ in range(MOST_ROUNDS):
         Q = _orthonormal(_combined(poses, U, d), mass)  # (d, width)
         weighted = mass @ Q
-        U, R = np.linalg.qr(np.concatenate([block @ weighted for block in _blocks(poses)]))  # of the poses' coordinates (n, width)
+        U, R = np.linalg.qr(np.concatenate([block @ weighted for block in blocks(poses)]))  # of the poses' coordinates (n, width)
         before, (_, s, rotation) = s, np.linalg.svd(R)
         if (np.abs(s - before)[:dim] <= 1e-9 * s[:dim] + 1e-15 * s[0]).all():
             break
     return np.ascontiguousarray(Q @ rotation[:dim].T), s[:dim] ** 2 / n
 
 
-def _blocks(poses: Poses) -> Iterator[np.ndarray]:
-    """The poses in blocks of rows of at most BLOCK bytes."""
+def blocks(poses: Poses) -> Iterator[np.ndarray]:
+    """The poses in blocks of rows of at most BLOCK bytes, in double precision."""
     for block in (poses,) if isinstance(poses, np.ndarray) else poses:
         rows = max(1, BLOCK // max(1, block[:1].nbytes))
         for start in range(0, len(block), rows):
@@ -72,7 +72,7 @@ def _blocks(poses: Poses) -> Iterator[np.ndarray]:
 def _combined(poses: Poses, weights: np.ndarray, d: int) -> np.ndarray:
     """X^T times weights (n, l)."""
     total, first = np.zeros((d, weights.shape[1])), 0
-    for block in _blocks(poses):
+    for block in blocks(poses):
         total += block.T @ weights[first : first + len(block)]
         first += len(block)
     return total

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cases import curved_subspace, small_beam
+from cases import curved_subspace, quadratic_subspace, small_beam
 from hodsim.dynamics import State, backward_euler, bdf2, newmark, simulate, step
 from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK, gravity
 from hodsim.mesh import TetMesh
@@ -23,7 +23,7 @@ DAMPINGS = [Rayleigh(), Rayleigh(mass=0.5, stiffness=1e-3)]
 
 def model(*, kind="network", features="independent", material=MATERIALS[0], damping=DAMPINGS[0], elasticity="exact", dim=3):
     full = small_beam(material=material, damping=damping)
-    subspace = curved_subspace(full, dim) if kind == "network" else modal(full, dim)
+    subspace = {"network": curved_subspace, "quadratic": quadratic_subspace, "linear": modal}[kind](full, dim)
     made = ReducedModel(full, subspace)
     if elasticity == "cubature":
         poses = subspace.decode(0.3 * np.random.default_rng(0).standard_normal((20, subspace.dim)))
@@ -48,7 +48,7 @@ def gravitation(reduced, strength=1.0):
 
 ALL = (
     [{"kind": kind, "material": material, "damping": damping} for kind in ("network", "linear") for material in MATERIALS for damping in DAMPINGS]
-    + [{"kind": kind, "elasticity": elasticity} for kind in ("network", "linear") for elasticity in ("cubature", "cubic")]
+    + [{"kind": kind, "elasticity": elasticity} for kind in ("network", "linear", "quadratic") for elasticity in ("cubature", "cubic")]
     + [{"features": "dependent", "elasticity": elasticity, "damping": DAMPINGS[1]} for elasticity in ("exact", "cubic")]
 )  # fmt: skip
 

@@ -8,17 +8,18 @@ from cases import small_beam
 from hodsim.reduced import CompiledStep, ReducedModel, kernel
 from hodsim.subspace import Subspace, vibrations
 from hodsim.subspace.autoencoder import Trunk
+from hodsim.subspace.quadratic import Squares
 
 
-@pytest.fixture(params=[(1, (5,)), (6, (32, 32)), (3, (8, 16, 4)), (20, (24, 24))], ids=str)
+@pytest.fixture(params=[(1, (5,)), (6, (32, 32)), (3, (8, 16, 4)), (20, (24, 24)), (1, "squares"), (4, "squares"), (6, "squares")], ids=str)
 def reduced(request):
     dim, hidden = request.param
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trunk = Trunk(dim, hidden).requires_grad_(False)
+        trunk = (Squares(dim) if hidden == "squares" else Trunk(dim, hidden)).requires_grad_(False)
     full = small_beam()
     modes, _ = vibrations(full, dim)
-    basis = np.concatenate([modes, 1e-3 * np.random.default_rng(0).standard_normal((full.n_dofs, hidden[-1]))], axis=1)
+    basis = np.concatenate([modes, 1e-3 * np.random.default_rng(0).standard_normal((full.n_dofs, trunk.width - dim))], axis=1)
     return ReducedModel(full, Subspace("random", dim, np.zeros(full.n_dofs), basis, modes.T @ full.mass, trunk, None))
 
 

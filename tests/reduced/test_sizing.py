@@ -5,8 +5,7 @@ import pytest
 
 from cases import small_beam
 from hodsim.dynamics import simulate
-from hodsim.reduced import ReducedModel, choose_cubature
-from hodsim.reduced.sizing import rollout_error
+from hodsim.reduced import ReducedModel, choose_cubature, rollout_error
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
 from hodsim.subspace import pca
 

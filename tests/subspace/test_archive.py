@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cases import curved_subspace, small_beam
+from cases import curved_subspace, quadratic_subspace, small_beam
 from hodsim import storage
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
@@ -20,10 +20,10 @@ def model():
     return Model(small_beam(), curved_subspace(small_beam()), {"dt": 0.01})
 
 
-@pytest.mark.parametrize("kind", ["network", "linear"])
+@pytest.mark.parametrize("kind", ["network", "quadratic", "linear"])
 def test_a_saved_model_decodes_and_encodes_as_before(kind, tmp_path):
     full = small_beam()
-    subspace = curved_subspace(full) if kind == "network" else modal(full, 3)
+    subspace = {"network": curved_subspace, "quadratic": quadratic_subspace, "linear": lambda full: modal(full, 3)}[kind](full)
     loaded = Model.load(Model(full, subspace, {"dt": 0.01}).save(tmp_path / "beam.hod"))
     q = np.random.default_rng(0).standard_normal((5, 3))
     np.testing.assert_array_equal(loaded.subspace.decode(q), subspace.decode(q))

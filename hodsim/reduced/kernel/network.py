@@ -1,4 +1,4 @@
-"""The features g(q) = [q, h(q)] of a SiLU perceptron h, their derivative in lanes, and what is pulled back through them.
+"""The features g(q) = [q, h(q)] of a perceptron h, their derivative in lanes, and what is pulled back through them.
 
 There are three blocks: a neuron, its rate and its acceleration. As q moves with velocity v and acceleration a, a neuron z has z_v = Dz v and
 z_a = Dz a + D^2 z[v, v]; an activation s maps the three to
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hodsim.reduced.kernel.plan import compiled
+from hodsim.reduced.kernel.plan import SQUARE, compiled, merged
 
 
 @compiled
@@ -35,6 +35,15 @@ def seed(plan, work, block, slope):
         if len(widths) > 1:
             for i in range(widths[1]):
                 before[0, block, i, k] = slope * network[i * r + k]
+
+
+@merged
+def silu(x):
+    """x sigmoid(x) and its three derivatives."""
+    sigmoid = 1 / (1 + np.exp(-x))
+    slope = sigmoid * (1 - sigmoid)
+    third = slope * (3 * (1 - 2 * sigmoid) + x * (1 - 6 * slope))
+    return x * sigmoid, sigmoid + x * slope, slope * (2 + x * (1 - 2 * sigmoid)), third
 
 
 @compiled
@@ -58,13 +67,11 @@ def propagate_values(plan, work, blocks):
                 np.dot(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
         for i in range(n_out):
             x = z[0, i] + bias[i]
-            sigmoid = 1 / (1 + np.exp(-x))
-            slope = sigmoid * (1 - sigmoid)
-            slopes[0, i] = sigmoid + x * slope
-            slopes[1, i] = slope * (2 + x * (1 - 2 * sigmoid))
-            y[0, i] = x * sigmoid
+            if plan.activation == SQUARE:
+                y[0, i], slopes[0, i], slopes[1, i], slopes[2, i] = x * x, 2 * x, 2.0, 0.0
+            else:
+                y[0, i], slopes[0, i], slopes[1, i], slopes[2, i] = silu(x)
             if blocks == 3:
-                slopes[2, i] = slope * (3 * (1 - 2 * sigmoid) + x * (1 - 6 * slope))
                 y[1, i] = slopes[0, i] * z[1, i]
                 y[2, i] = slopes[1, i] * z[1, i] ** 2 + slopes[0, i] * z[2, i]
     for b in range(blocks):

@@ -16,6 +16,7 @@ UNWRAPPED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only compi
 compiled = njit(**OPTIONS, **UNWRAPPED)  # pyright: ignore[reportCallIssue, reportArgumentType]  (options that numba has and its stub lacks)
 merged = njit(inline="always", **OPTIONS)  # into its one caller: on its own it would be optimised twice
 
+SILU, SQUARE = 0, 1  # activations
 LANES = 8  # lanes come in multiples of it: what one vector instruction holds
 
 
@@ -35,6 +36,7 @@ class Plan(NamedTuple):
 
     widths: np.ndarray  # of the layers, from r on
     network: np.ndarray  # weights and bias of each layer, one after the other
+    activation: int  # of every layer: SILU or SQUARE
     mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
     law: np.ndarray  # addresses of the material's stress, variation and energy (3,)
     constants: np.ndarray  # of the material (3,)
@@ -147,6 +149,7 @@ def lent_plan(plan):
     return Plan(
         plan.widths,
         lent(plan.network),
+        plan.activation,
         lent(plan.mixing),
         plan.law,
         lent(plan.constants),
