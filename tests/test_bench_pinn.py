@@ -37,9 +37,9 @@ def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
 @pytest.mark.skipif(not find_spec("jax"), reason="JAX is not installed")
 def test_jax_gives_the_same_gradient_of_the_laplacian(monkeypatch):
     """laplacian_times compares every engine with hodsim."""
-    code = "from hodsim.benchmarks import pinn; pinn.POINTS, pinn.REPEATS = 5, 1; print(*pinn.laplacian_times(), sep='\\n')"
+    code = "from hodsim.benchmarks import pinn; pinn.POINTS, pinn.REPEATS = 5, 1; print(pinn.laplacian_times(compiled=False))"
     names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "JAX jit, along the axes" in names and ("folx" in names or not find_spec("folx"))
+    assert "JAX jit, along the axes" in names and "Error" not in names and ("folx" in names or not find_spec("folx"))
 
 
 @pytest.mark.parametrize("method", ["levenberg-marquardt", "newton-krylov", "l-bfgs", "adam"])
