@@ -19,6 +19,7 @@ from hodsim import checks
 from hodsim.dynamics import State
 from hodsim.fem.elements import Elements, scalar_mass
 from hodsim.fem.materials import InvertedElementError, Material
+from hodsim.fem.pins import check_every_part_is_held, pin_mask
 from hodsim.mesh import TetMesh
 from hodsim.solve import Factorisation
 from hodsim.solve.sparse import linear_solver
@@ -71,9 +72,9 @@ class FullModel:
         count = len(mesh.tetrahedra)
         self.density = _positive_each("density", density, count) if isinstance(density, np.ndarray) else checks.positive("density", density)
         self.modulus_factors = None if modulus_factors is None else _positive_each("modulus_factors", modulus_factors, count)
-        self.pinned = _pin_mask(pinned, len(mesh.vertices))
+        self.pinned = pin_mask(pinned, len(mesh.vertices))
         if pinned is not None:
-            _check_every_part_is_held(mesh, self.pinned)
+            check_every_part_is_held(mesh, self.pinned)
         self._free_vertices = np.flatnonzero(~self.pinned)
         self.free = (3 * self._free_vertices[:, None] + np.arange(3)).ravel()
         self.n_dofs = len(self.free)
@@ -250,38 +251,6 @@ class FullModel:
         matrix = csr_matrix((data, self.pattern.indices, self.pattern.indptr), self.pattern.shape)
         matrix.has_sorted_indices = matrix.has_canonical_format = True
         return matrix
-
-
-def _pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
-    mask = np.zeros(count, bool)
-    if pinned is None:
-        return mask
-    pinned = np.asarray(pinned)
-    if pinned.dtype == bool:
-        mask |= checks.shape("pinned", pinned, (count,))
-    elif pinned.size and not np.issubdtype(pinned.dtype, np.integer):
-        raise ValueError(f"pinned has dtype {pinned.dtype}; expected a mask ({count},) or indices of vertices")
-    else:
-        outside = pinned[(pinned < 0) | (pinned >= count)]
-        if outside.size:
-            raise ValueError(f"pinned names vertex {outside[0]}; expected indices from 0 to {count - 1}")
-        mask[pinned.astype(int)] = True
-    if not mask.any():
-        raise ValueError("no vertex is pinned: an unattached mesh has no equilibrium; pin some vertices, or pass pinned=None for a free body")
-    if mask.all():
-        raise ValueError(f"all {count} vertices are pinned; expected some that can move")
-    return mask
-
-
-def _check_every_part_is_held(mesh: TetMesh, pinned: np.ndarray) -> None:
-    adrift = np.setdiff1d(mesh.components, mesh.components[pinned])
-    if len(adrift):
-        vertex = int(np.argmax(mesh.components == adrift[0]))
-        place = ", ".join(f"{value:.4g}" for value in mesh.vertices[vertex])
-        raise ValueError(
-            f"{len(adrift)} of {mesh.components.max() + 1} connected parts of the mesh are pinned nowhere, the first around vertex {vertex}, "
-            f"at ({place}) m: they have no equilibrium; pin them too, join them or leave them out"
-        )
 
 
 def _data_on(pattern: csr_matrix, matrix: csr_matrix) -> np.ndarray:

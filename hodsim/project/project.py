@@ -23,6 +23,7 @@ import numpy as np
 
 from hodsim.dynamics import SCHEMES
 from hodsim.fem import FullModel, Rayleigh
+from hodsim.fem.pins import check_no_rigid_motion
 from hodsim.mesh import TetMesh
 from hodsim.project import toml
 from hodsim.project.settings import Settings
@@ -76,6 +77,7 @@ class Project:
         material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
         try:
             pinned = np.any([mesh.select(name) for name in s.pins.on], axis=0)
+            check_no_rigid_motion(mesh, pinned)
         except ValueError as error:
             raise ValueError(f"pins.on: {error}") from None
         density, modulus = self._in_regions("density"), self._in_regions("youngs_modulus")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from hodsim.fem import FullModel
+from hodsim.fem.pins import check_no_rigid_motion
 
 LoadShapes = Mapping[str, np.ndarray]  # name -> nodal forces of unit amplitude (d, c) [N]
 
@@ -16,7 +17,9 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
 
     The tip is the slice of vertices farthest from the pinned ones. At amplitude one a force across the axis deflects the *linear*
     model by reach times the length, and the twist, a couple spread over the body, turns its tip by `twist` radians.
+    Raises ValueError for a body that its pins leave free to turn: the linear model has no answer to a load then.
     """
+    check_no_rigid_motion(full.mesh, full.pinned)
     vertices = full.mesh.vertices
     root = vertices[full.pinned].mean(axis=0)
     distance = np.linalg.norm(vertices - root, axis=1)
