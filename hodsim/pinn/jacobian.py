@@ -29,6 +29,16 @@ class Rows:
     adjoints: Tensor
     biased: Tensor
 
+    def dense(self) -> Tensor:
+        """The residuals' derivatives by the layer's weight, and its bias if it has one, (B, K, m n + m)."""
+        weight = torch.einsum("sbkm,sbn->bkmn", self.adjoints, self.inputs).flatten(2)
+        return torch.cat([weight, self.adjoints[self.biased].sum(0)], dim=-1) if self.biased.any() else weight
+
+    def many(self) -> bool:
+        """Whether products of all pairs of rows cost more than those of dense derivatives."""
+        count, (m, n) = len(self.inputs), (self.adjoints.shape[-1], self.inputs.shape[-1])
+        return count**2 * (m + n) > m * n
+
 
 class LayeredJacobian:
     """Residuals r (R,) of conditions on a module whose parameters are those of nn.Linear layers, and the Jacobian by these.
@@ -60,15 +70,7 @@ class LayeredJacobian:
 
     def dense(self) -> Tensor:
         """J, (R, P), the parameters as `nn.utils.parameters_to_vector` orders them: the primal form."""
-        conditions = []
-        for rows in self.blocks:
-            columns = []
-            for layer, r in zip(self.layers, rows, strict=True):
-                columns.append(torch.einsum("sbkm,sbn->bkmn", r.adjoints, r.inputs).flatten(2))
-                if layer.bias is not None:
-                    columns.append(r.adjoints[r.biased].sum(0))
-            conditions.append(torch.cat(columns, dim=-1).flatten(0, 1))
-        return torch.cat(conditions)
+        return torch.cat([torch.cat([r.dense() for r in rows], dim=-1).flatten(0, 1) for rows in self.blocks])
 
     def transposed(self, y: Tensor) -> Tensor:
         """J^T y, (P,), for y (R,)."""
@@ -150,23 +152,34 @@ def _record(field: nn.Module, layers: list[nn.Linear], condition: Condition) -> 
 
 
 def _kernel_block(left: list[Rows], right: list[Rows], *, same: bool) -> Tensor:
-    """The block of J J^T of two conditions, (B K, C L), in tiles that stay in the cache; `same` takes half of them from the others."""
-    (b, k), (c, l) = left[0].adjoints.shape[1:3], right[0].adjoints.shape[1:3]
-    kernel = left[0].adjoints.new_empty(b, k, c, l)
+    """The block of J J^T of two conditions, (B K, C L): of few rows by pairs, of many by dense derivatives of a layer at a time."""
+    layers = list(zip(left, right, strict=True))
+    kernel = _by_pairs([(p, q) for p, q in layers if not (p.many() and q.many())], left[0].adjoints, right[0].adjoints, same)
+    for p, q in layers:
+        if p.many() and q.many():
+            dense = p.dense().flatten(0, 1)
+            kernel.addmm_(dense, (dense if p is q else q.dense().flatten(0, 1)).T)
+    return kernel
+
+
+def _by_pairs(layers: list[tuple[Rows, Rows]], left: Tensor, right: Tensor, same: bool) -> Tensor:
+    """The sum over layers and pairs of rows, in tiles that stay in the cache; `same` takes half of them from the others."""
+    (b, k), (c, l) = left.shape[1:3], right.shape[1:3]
+    kernel = left.new_empty(b, k, c, l)
     points, others = max(1, TILE // k), max(1, TILE // l)
     for i in range(0, b, points):
         for j in range(0, min(c, i + 1) if same else c, others):
-            tile = _kernel_tile(left, right, slice(i, i + points), slice(j, j + others))
-            kernel[i : i + points, :, j : j + others] = tile
+            tile = kernel[i : i + points, :, j : j + others]
+            tile.copy_(_tile(layers, slice(i, i + points), slice(j, j + others), tile))
             if same and j < i:
                 kernel[j : j + others, :, i : i + points] = tile.permute(2, 3, 0, 1)
     return kernel.view(b * k, c * l)
 
 
-def _kernel_tile(left: list[Rows], right: list[Rows], these: slice, those: slice) -> Tensor:
-    """The sum over layers and pairs of rows for some points of two conditions, (B, K, C, L)."""
-    total = left[0].adjoints.new_zeros(*left[0].adjoints[0, these].shape[:2], *right[0].adjoints[0, those].shape[:2])
-    for p, q in zip(left, right, strict=True):
+def _tile(layers: list[tuple[Rows, Rows]], these: slice, those: slice, like: Tensor) -> Tensor:
+    """The sum for some points of two conditions, of the shape of `like`, in memory of its own."""
+    total = like.new_zeros(like.shape)
+    for p, q in layers:
         for d, a, biased in zip(p.adjoints[:, these], p.inputs[:, these], p.biased, strict=True):
             for e, z, also in zip(q.adjoints[:, those], q.inputs[:, those], q.biased, strict=True):
                 products, weights = d.flatten(0, 1) @ e.flatten(0, 1).T, a @ z.T
