@@ -84,7 +84,9 @@ def test_the_report_has_the_promised_keys(folder):
     assert report["dofs"] == 48 and report["latent"] == 3
     networks = [("HoD-Net 3", 3), ("HoD-Net 3, all elements", 3), ("HoD-Net 3, Euler-Lagrange", 3)]
     linear = [("PCA 6", 6), ("PCA 6, cubature", 6), ("PCA 12", 12), ("PCA 12, cubature", 12), ("PCA 20", 20), ("PCA 20, cubature", 20)]
-    assert [(model["name"], model["r"]) for model in report["models"]] == networks + linear + [("modal derivatives 3", 3)]
+    others = [("quadratic 3", 3), ("modal derivatives 3", 3)]
+    named = [(model["name"], model["r"]) for model in report["models"]]
+    assert [each for each in named if "equal cost" not in each[0]] == networks + linear + others  # that PCA's dimension is a matter of timing
     for model in report["models"]:
         assert model.keys() >= {
             "name", "r", "elasticity", "tip_error", "position_error", "velocity_error", "energy_error", "ms_per_step",
