@@ -13,7 +13,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,9 @@ def apart(function: Callable[..., Any], *arguments: Any, waiting: Callable[[], N
     """function(*arguments) in a process of its own; waiting is called twice a second."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         future = pool.submit(function, *arguments)
-        while True:
-            try:
-                return future.result(timeout=0.5)
-            except TimeoutError:
-                if future.done():  # a time-out of the function's own
-                    raise
-                waiting()
+        while not wait([future], timeout=0.5).done:
+            waiting()
+        return future.result()
 
 
 def nested_laplacian(net: nn.Module, x: Tensor) -> Tensor:
@@ -152,16 +148,18 @@ def run(output: Path, quick: bool = False, progress: Callable[[int, int, str], N
 
     quick: one seed, seconds in place of minutes. progress: (seconds done, seconds in all, what is being trained)."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    jobs: list[tuple[Callable, tuple, float]] = [(train, ("paper", seed, seconds), seconds) for seed in (SEEDS[:1] if quick else SEEDS)]
+    jobs: list[tuple[str, float, Callable, tuple]] = [
+        (f"seed {seed}", seconds, train, ("paper", seed, seconds)) for seed in (SEEDS[:1] if quick else SEEDS)
+    ]
     if not quick:
-        jobs += [(train, ("paper", 0, seconds, method), seconds) for method in ("newton-krylov", "l-bfgs", "adam")]
-        jobs += [(train_deepxde, (seconds, 0), seconds)]
-        jobs += [(train, (name, 0, OTHER_SECONDS), OTHER_SECONDS) for name in PROBLEMS if name != "paper"]
-    total, done, found = sum(length for *_, length in jobs), 0.0, []
-    for function, arguments, length in jobs:
-        started, label = time.monotonic(), " ".join(map(str, arguments))
+        jobs += [(method, seconds, train, ("paper", 0, seconds, method)) for method in ("newton-krylov", "l-bfgs", "adam")]
+        jobs += [("DeepXDE", seconds, train_deepxde, (seconds, 0))]
+        jobs += [(name, OTHER_SECONDS, train, (name, 0, OTHER_SECONDS)) for name in PROBLEMS if name != "paper"]
+    total, done, found = sum(length for _, length, *_ in jobs), 0.0, []
+    for label, length, function, arguments in jobs:
+        started = time.monotonic()
 
-        def tell(done: float = done, length: float = length, started: float = started, label: str = label) -> None:
+        def tell(label: str = label, length: float = length, done: float = done, started: float = started) -> None:
             if progress:
                 progress(round(done + min(length, time.monotonic() - started)), round(total), label)
 
