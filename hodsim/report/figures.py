@@ -19,7 +19,7 @@ from hodsim.report.records import LIGHTS, Evaluation, Record
 
 FULL = "#5c626b"
 NETWORKS = ("#0072b2", "#56b4e9", "#004c78")
-LINEAR = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#882255", "#999933")  # Okabe & Ito, then Tol: safe for colour-blind readers
+LINEAR = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#882255", "#999933", "#6b4c1e", "#117733")  # Okabe & Ito, Tol: safe for the colour-blind
 DASHES = ("-", (0, (5, 1.6)), (0, (2, 1.4)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P")
 LIGHT_COLOURS = ("#009e73", "#e69f00", "#b2182b")
@@ -100,7 +100,7 @@ def tip_error_over_time(evaluation: Evaluation) -> str:
         _percent(axes, "y")
         _legend(figure, axes)
 
-    return _svg(draw, (7.2, 3.6))
+    return _svg(draw, (7.2, 4.4))
 
 
 def tip_paths(evaluation: Evaluation) -> str:
@@ -297,7 +297,8 @@ def _error_point(axes: Axes, x: float, model: Record, look: Look) -> None:
 
 def _legend(figure: Figure, axes: Axes, *, markerscale: float = 1.0) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5), columnspacing=1.6, markerscale=markerscale)
+    columns = max(1, int(figure.get_figwidth() / (0.6 + 0.085 * max(map(len, labels), default=0))))  # [inch]: a line and the longest name
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), columns), columnspacing=1.6, markerscale=markerscale)
 
 
 def _percent(axes: Axes, which: str) -> None:
