@@ -5,6 +5,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
     pinn.run(tmp_path, quick=True)
     report = json.loads((tmp_path / "pinn.json").read_text())
     assert 0 < report["trainings"][0]["error"] < 2 and report["trainings"][0]["steps"] >= 1
-    assert set(report["laplacian"]) >= {"hodsim", "torch.autograd", "torch.func"}
+    assert set(report["laplacian"]) == {"hodsim", "torch.autograd", "torch.func"}
     assert [row["rows"] for row in report["scaling"]["order"]] == [2, 3, 4, 5, 6, 7]
     assert "| Poisson, k = 1..8 | levenberg-marquardt | 0 |" in (tmp_path / "pinn.md").read_text()
     for name in ("pinn.png", "pinn-scaling.png"):
@@ -35,7 +37,7 @@ def test_a_quick_run_writes_table_and_figure(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not find_spec("jax"), reason="JAX is not installed")
-def test_jax_gives_the_same_gradient_of_the_laplacian(monkeypatch):
+def test_jax_gives_the_same_gradient_of_the_laplacian():
     """laplacian_times compares every engine with hodsim."""
     code = "from hodsim.benchmarks import pinn; pinn.POINTS, pinn.REPEATS = 5, 1; print(pinn.laplacian_times(compiled=False))"
     names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -62,12 +64,18 @@ def test_a_training_resumes(tmp_path):
     assert more.loss[: len(before.loss)] == before.loss and len(more.loss) > len(before.loss)
 
 
-def test_a_training_goes_from_coarse_points_to_fine_ones_and_resumes_there(tmp_path, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock by which every look at it takes a second, so that a training takes the same steps on any machine."""
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=count().__next__))
+
+
+def test_a_training_goes_from_coarse_points_to_fine_ones_and_resumes_there(tmp_path, monkeypatch, clock):
     """In the end the network has the best weights on the fine points."""
     monkeypatch.setattr(trainer, "OUTGROWN", 0.0)  # at once
     file, coarse, fine = tmp_path / "levels.safetensors", paper_poisson(3), paper_poisson(6)
     model = network(fine, width=10, hidden=2)
-    history = train_pinn(model, fine, seconds=1.0, coarser=[coarse], checkpoint=file)
+    history = train_pinn(model, fine, seconds=60, coarser=[coarse], checkpoint=file)
     assert history.level == 1
     assert any(float(fine.loss(model).detach()) == pytest.approx(loss, rel=1e-6) for loss in history.loss), "not the weights of any step"
     assert float(fine.loss(model).detach()) <= history.loss[-1] * (1 + 1e-6)
@@ -78,7 +86,7 @@ def test_a_training_goes_from_coarse_points_to_fine_ones_and_resumes_there(tmp_p
         assert torch.equal(a, b)
 
 
-def test_points_are_sampled_anew(tmp_path):
+def test_points_are_sampled_anew(clock):
     drawn = []
 
     def sample(residual):
@@ -87,8 +95,8 @@ def test_points_are_sampled_anew(tmp_path):
 
     problem = poisson(2, interior=20, side=4)
     problem = replace(problem, conditions=(replace(problem.conditions[0], sample=sample), problem.conditions[1]))
-    history = train_pinn(network(problem, width=6, hidden=1), problem, seconds=0.5, resample=3)
-    assert len(drawn) == len(history.loss) // 3 >= 1
+    history = train_pinn(network(problem, width=6, hidden=1), problem, seconds=20, resample=3)
+    assert len(drawn) == len(history.loss) // 3 > 1
 
 
 def test_bad_input_is_refused(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["derivatives.md", "pinn.md"])
-def test_code_blocks_run(page):
+@pytest.mark.parametrize(("page", "least"), [("derivatives.md", 8), ("pinn.md", 3)])
+def test_code_blocks_run(page, least):
     names: dict = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert len(blocks) >= 3
+    assert len(blocks) >= least
     for number, block in enumerate(blocks):
         try:
             exec(compile(block, f"{page}, block {number}", "exec"), names)
