@@ -114,11 +114,7 @@ def train_pinn(
     levels = [*coarser, problem]
     history, training = History(), Training(network, levels[0], method)
     if checkpoint and checkpoint.exists():
-        history = _resume(checkpoint, _identity(network, levels, method), training)
-        if history.level:
-            lowest = training.lowest
-            training.turn_to(levels[history.level])
-            training.lowest = lowest
+        history = _resume(checkpoint, _identity(network, levels, method), training, levels)
     saved = time.monotonic()
     started = saved - history.spent
     try:
@@ -178,7 +174,7 @@ def _save(checkpoint: Path, identity: str, training: Training, history: History)
     write_atomically(checkpoint, serialise({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata))
 
 
-def _resume(checkpoint: Path, identity: str, training: Training) -> History:
+def _resume(checkpoint: Path, identity: str, training: Training, levels: Sequence[Problem]) -> History:
     """What the checkpoint knows of the training, which it restores; an empty history where it is of another training."""
     try:
         with safe_open(checkpoint, "pt") as archive:
@@ -190,8 +186,9 @@ def _resume(checkpoint: Path, identity: str, training: Training) -> History:
         raise ValueError(f"checkpoint {checkpoint} is corrupt ({error}); delete it to start the training over") from None
     training.network.load_state_dict({name: tensors[f"model.{name}"] for name in training.best})
     training.best = {name: tensors[f"best.{name}"] for name in training.best}
-    state = json.loads(metadata["state"])
+    state, history = json.loads(metadata["state"]), History(**json.loads(metadata["history"]))
+    training.turn_to(levels[history.level])
     training.lowest = state["lowest"]
     if training.marquardt:
         training.marquardt.damping, training.marquardt.previous = state["damping"], tensors.get("previous")
-    return History(**json.loads(metadata["history"]))
+    return history

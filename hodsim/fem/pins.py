@@ -11,6 +11,9 @@ STRAIGHT = 1e-6  # of a part's size: pins that lie so close to a line are on it,
 
 
 def pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
+    """The mask (V,) of pinned vertices, from a mask or indices; of none where None.
+
+    Raises ValueError for indices that are no vertices', and where nothing or everything is pinned."""
     mask = np.zeros(count, bool)
     if pinned is None:
         return mask
@@ -32,6 +35,7 @@ def pin_mask(pinned: np.ndarray | None, count: int) -> np.ndarray:
 
 
 def check_every_part_is_held(mesh: TetMesh, pinned: np.ndarray) -> None:
+    """Raises ValueError when a connected part of the mesh has no pinned vertex (a mask (V,)); it names the first."""
     adrift = np.setdiff1d(mesh.components, mesh.components[pinned])
     if len(adrift):
         vertex = int(np.argmax(mesh.components == adrift[0]))

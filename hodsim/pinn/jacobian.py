@@ -34,11 +34,6 @@ class Rows:
         weight = torch.einsum("sbkm,sbn->bkmn", self.adjoints, self.inputs).flatten(2)
         return torch.cat([weight, self.adjoints[self.biased].sum(0)], dim=-1) if self.biased.any() else weight
 
-    def many(self) -> bool:
-        """Whether products of all pairs of rows cost more than those of dense derivatives."""
-        count, (m, n) = len(self.inputs), (self.adjoints.shape[-1], self.inputs.shape[-1])
-        return count**2 * (m + n) > m * n
-
 
 class LayeredJacobian:
     """Residuals r (R,) of conditions on a module whose parameters are those of nn.Linear layers, and the Jacobian by these.
@@ -153,12 +148,15 @@ def _record(field: nn.Module, layers: list[nn.Linear], condition: Condition) -> 
 
 def _kernel_block(left: list[Rows], right: list[Rows], *, same: bool) -> Tensor:
     """The block of J J^T of two conditions, (B K, C L): of few rows by pairs, of many by dense derivatives of a layer at a time."""
-    layers = list(zip(left, right, strict=True))
-    kernel = _by_pairs([(p, q) for p, q in layers if not (p.many() and q.many())], left[0].adjoints, right[0].adjoints, same)
-    for p, q in layers:
-        if p.many() and q.many():
-            dense = p.dense().flatten(0, 1)
-            kernel.addmm_(dense, (dense if p is q else q.dense().flatten(0, 1)).T)
+    few: list[tuple[Rows, Rows]] = []
+    many: list[tuple[Rows, Rows]] = []
+    for p, q in zip(left, right, strict=True):
+        m, n = p.adjoints.shape[-1], p.inputs.shape[-1]
+        (many if len(p.inputs) * len(q.inputs) * (m + n) > m * n else few).append((p, q))
+    kernel = _by_pairs(few, left[0].adjoints, right[0].adjoints, same)
+    for p, q in many:
+        dense = p.dense().flatten(0, 1)
+        kernel.addmm_(dense, (dense if same else q.dense().flatten(0, 1)).T)
     return kernel
 
 

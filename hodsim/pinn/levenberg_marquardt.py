@@ -45,8 +45,7 @@ class LevenbergMarquardt:
 
     def __post_init__(self) -> None:
         checks.inside("damping", self.damping, 0.0, float("inf"))
-        if not 0 <= self.boldness < float("inf"):
-            raise ValueError(f"boldness is {self.boldness!r}; expected a number of at least 0")
+        checks.nonnegative("boldness", self.boldness)
         if self.form not in (None, "dual", "primal"):
             raise ValueError(f"form is {self.form!r}; expected 'dual', 'primal' or None")
 
