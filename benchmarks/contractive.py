@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from scipy.ndimage import rotate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.contractive_peers import jax_ways, torch_ways
 from hodsim.benchmarks.finetune_problems import load_images, seeded
 from hodsim.contractive import contractive_ratio, contractive_terms
@@ -226,6 +226,4 @@ def figure(report: dict[str, Any]) -> bytes:
         row[0].set(xscale="log", xlabel="radius", ylabel="contractive ratio, normalised", title=training["data"])
         row[1].set(xlabel="test reconstruction error", ylabel="ratio at radius 1", title=f"{training['data']}: all weights, one seed")
         row[0].legend()
-    stream = io.BytesIO()
-    chart.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
+    return png(chart, 110)

@@ -8,16 +8,13 @@ A peer that is not installed or fails on a case is named in the table with its e
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,18 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from hodsim.benchmarks.apart import apart
+from hodsim.benchmarks.chart import png
+from hodsim.benchmarks.derivative_peers import (
+    autograd_jacobian,
+    double_backward,
+    import_jax,
+    jax_directional,
+    jax_modes,
+    jax_network,
+    jitted,
+    nested,
+)
 from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.multicomplex import derivative, hessian, hessian_mode, jacobian, jacobian_mode, laplacian, left_contraction
 from hodsim.storage import write_atomically
@@ -79,7 +88,7 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
     weights, first = sum(layer.weight.numel() for layer in linear), linear[0].weight.numel()
     jacobian_way, hessian_way = jacobian_mode(net, x).name, hessian_mode(net, x).name
     label = f"{n}->{m} {'ELU' if activation is nn.ELU else 'tanh'}"
-    g: Callable = _jax_network(net, jax) if jax else net                # what JAX would be given, were it here
+    g: Callable = jax_network(net, jax) if jax else net                # what JAX would be given, were it here
 
     def case(name: str, rows: float, **engines) -> Case:
         return Case(f"{label}: {name}", dtype, batch, rows * batch, x, {k: v if isinstance(v, list) else [v] for k, v in engines.items() if v})
@@ -90,35 +99,35 @@ def _perceptron_cases(n: int, m: int, activation: type[nn.Module], dtype: str, b
     tf = torch.func
     jacobian_rows = min(n * (weights - first), m * (weights - n * m / 2)) + weights
     found = [case("Jacobian", jacobian_rows, hodsim=lambda x: jacobian(net, x, mode=jacobian_way),
-                  autograd=lambda x: _autograd_jacobian(net, x), func=[vmapped(tf.jacfwd(net)), vmapped(tf.jacrev(net))],
-                  jax=_jax_modes(jax, batch, lambda j: [j.jacfwd(g), j.jacrev(g)]))]
+                  autograd=lambda x: autograd_jacobian(net, x), func=[vmapped(tf.jacfwd(net)), vmapped(tf.jacrev(net))],
+                  jax=jax_modes(jax, batch, lambda j: [j.jacfwd(g), j.jacrev(g)]))]
     if batch == 1:
         pairs = n * (n + 1) / 2
         floor = min(pairs * (weights - first), n * weights + m * weights + m * pairs * WIDTH * 7) + weights
         found.append(case("Hessian", floor, hodsim=lambda x: hessian(net, x, mode=hessian_way),
                           func=[tf.hessian(net), tf.jacfwd(tf.jacfwd(net))],
-                          jax=_jax_modes(jax, 1, lambda j: [j.jacfwd(j.jacfwd(g)), j.jacfwd(j.jacrev(g))])))
+                          jax=jax_modes(jax, 1, lambda j: [j.jacfwd(j.jacfwd(g)), j.jacfwd(j.jacrev(g))])))
 
     def along(f, *directions):
-        return _nested(tf.jvp, f, directions)
+        return nested(tf.jvp, f, directions)
 
     def jax_along(*directions):
-        return _nested(jax.jvp, g, directions)
+        return nested(jax.jvp, g, directions)
 
     found += [
-        case("w.D2f[a,.]", 4 * weights, hodsim=lambda x: left_contraction(net, x, w, a), autograd=lambda x: _double_backward(net, x, w, a),
+        case("w.D2f[a,.]", 4 * weights, hodsim=lambda x: left_contraction(net, x, w, a), autograd=lambda x: double_backward(net, x, w, a),
              func=lambda x: tf.jvp(tf.grad(lambda t: (net(t) * w).sum()), (x,), (a,))[1],
-             jax=_jax_directional(jax, lambda j, w, a: lambda x: j.jvp(j.grad(lambda t: (g(t) * w).sum()), (x,), (a,))[1], w, a)),
+             jax=jax_directional(jax, lambda j, w, a: lambda x: j.jvp(j.grad(lambda t: (g(t) * w).sum()), (x,), (a,))[1], w, a)),
         case("D3f[a,b,c]", 8 * weights, hodsim=lambda x: derivative(net, x, a, b, c), func=along(net, a, b, c),
-             jax=_jax_directional(jax, lambda j, *d: jax_along(*d), a, b, c)),
+             jax=jax_directional(jax, lambda j, *d: jax_along(*d), a, b, c)),
         case("w.D3f[a,b,.]", 8 * weights, hodsim=lambda x: left_contraction(net, x, w, a, b),
              func=tf.grad(lambda t: (along(net, a, b)(t) * w).sum()),
-             jax=_jax_directional(jax, lambda j, w, *d: j.grad(lambda t: (jax_along(*d)(t) * w).sum()), w, a, b)),
+             jax=jax_directional(jax, lambda j, w, *d: j.grad(lambda t: (jax_along(*d)(t) * w).sum()), w, a, b)),
     ]
     for order in (4,) if batch == 1 else (4, 5, 6):
         found.append(case(f"order {order} along a", (order + 1) * weights, hodsim=lambda x, k=order: derivative(net, x, *[a] * k),
                           func=along(net, *[a] * order),
-                          jax=_jax_directional(jax, lambda j, *d: jax_along(*d), *[a] * order, jet=(g, order))))
+                          jax=jax_directional(jax, lambda j, *d: jax_along(*d), *[a] * order, jet=(g, order))))
     return found
 
 
@@ -132,9 +141,9 @@ def _conv_cases() -> list[Case]:
     weights = 8 * 9 * 784 + 16 * 8 * 9 * 196 + 7840
     return [
         Case("conv net: w.D2f[a,.]", "float32", 16, 4 * 16 * weights, x, {
-            "hodsim": [lambda x: left_contraction(net, x, w, a)], "autograd": [lambda x: _double_backward(net, x, w, a)]}),
+            "hodsim": [lambda x: left_contraction(net, x, w, a)], "autograd": [lambda x: double_backward(net, x, w, a)]}),
         Case("conv net: D2f[a,a]", "float32", 16, 3 * 16 * weights, x, {
-            "hodsim": [lambda x: derivative(net, x, a, a)], "func": [_nested(torch.func.jvp, net, (a, a))]}),
+            "hodsim": [lambda x: derivative(net, x, a, a)], "func": [nested(torch.func.jvp, net, (a, a))]}),
     ]
 
 
@@ -145,78 +154,14 @@ def _laplacian_case(dtype: str, points: int, jax) -> Case:
     engines = {"hodsim": [lambda x: laplacian(net, x)],
                "func": [torch.func.vmap(lambda x: torch.func.hessian(net)(x).diagonal(dim1=1, dim2=2).sum(-1))]}
     if jax:
-        g = _jax_network(net, jax)
-        engines["jax"] = [_jitted(jax, jax.vmap(lambda x: jax.numpy.trace(jax.jacfwd(jax.jacfwd(g))(x), axis1=1, axis2=2)))]
+        g = jax_network(net, jax)
+        engines["jax"] = [jitted(jax, jax.vmap(lambda x: jax.numpy.trace(jax.jacfwd(jax.jacfwd(g))(x), axis1=1, axis2=2)))]
         try:
             import folx
-            engines["folx"] = [_jitted(jax, jax.vmap(lambda x: folx.forward_laplacian(g, 0)(x).laplacian))]
+            engines["folx"] = [jitted(jax, jax.vmap(lambda x: folx.forward_laplacian(g, 0)(x).laplacian))]
         except ImportError:
             engines["folx"] = []
     return Case("2->100x4->8 tanh: Laplacian", dtype, points, 4 * points * weights, x, engines)
-
-
-def _nested(jvp: Callable, f: Callable, directions) -> Callable:
-    """x -> D^k f(x)[a_1, .., a_k] by jvp of jvp .."""
-    if not directions:
-        return f
-    *inner, last = directions
-    within = _nested(jvp, f, inner)
-    return lambda x: jvp(within, (x,), (last,))[1]
-
-
-# -- peers -------------------------------------------------------------------------------------------------------------------
-
-
-def _autograd_jacobian(net, x):
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        y = net(x)
-        m = y.shape[-1]
-        eye = torch.eye(m, dtype=x.dtype).view(m, *(1,) * (x.dim() - 1), m).expand(m, *y.shape)
-        return torch.autograd.grad(y, x, eye, is_grads_batched=True)[0].movedim(0, -2)
-
-
-def _double_backward(net, x, w, a):
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        (g,) = torch.autograd.grad((net(x) * w).sum(), x, create_graph=True)
-        return torch.autograd.grad((g * a).sum(), x)[0]
-
-
-def _jax_network(net: nn.Sequential, jax):
-    """The same function of one point in JAX."""
-    layers = [(jax.numpy.array(layer.weight.numpy()), jax.numpy.array(layer.bias.numpy())) if isinstance(layer, nn.Linear)
-              else jax.nn.elu if isinstance(layer, nn.ELU) else jax.numpy.tanh for layer in net]
-
-    def f(x):
-        for layer in layers:
-            x = x @ layer[0].T + layer[1] if isinstance(layer, tuple) else layer(x)
-        return x
-
-    return f
-
-
-def _jitted(jax, f):
-    compiled = jax.jit(f)
-    return lambda x: compiled(jax.numpy.asarray(x.numpy())).block_until_ready()
-
-
-def _jax_modes(jax, batch: int, functions):
-    return [_jitted(jax, f if batch == 1 else jax.vmap(f)) for f in functions(jax)] if jax else None
-
-
-def _jax_directional(jax, make, *arrays: Tensor, jet=None):
-    """Nested jvp, and the Taylor mode of jet where all directions are one."""
-    if not jax:
-        return None
-    values = [jax.numpy.array(t.numpy()) for t in arrays]
-    found = [_jitted(jax, make(jax, *values))]
-    if jet:
-        from jax.experimental.jet import jet as taylor
-        f, order = jet
-        series = [values[0], *[jax.numpy.zeros_like(values[0])] * (order - 1)]
-        found.append(_jitted(jax, lambda x: taylor(f, (x,), (series,))[1][-1]))
-    return found
 
 
 # -- measurement -------------------------------------------------------------------------------------------------------------
@@ -224,9 +169,8 @@ def _jax_directional(jax, make, *arrays: Tensor, jet=None):
 
 def measure(threads: int, quick: bool) -> list[dict]:
     """Time all cases in this process, which has not imported JAX yet."""
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
     threadpool_limits(threads)
-    jax = _import_jax()
+    jax = import_jax(threads)
     rate = _product_rate()
     rows = []
     for dtype in ("float32", "float64"):
@@ -234,14 +178,6 @@ def measure(threads: int, quick: bool) -> list[dict]:
             jax.config.update("jax_enable_x64", dtype == "float64")
         rows += [_measure_case(case, threads, rate[dtype], quick, jax) for case in cases(quick, jax) if case.dtype == dtype]
     return rows
-
-
-def _import_jax():
-    try:
-        import jax
-        return jax
-    except ImportError:
-        return None
 
 
 def _product_rate() -> dict[str, float]:
@@ -358,8 +294,7 @@ def run(output: Path, quick: bool = False) -> dict:
     cores = os.cpu_count() or 1
     rows = []
     for threads in (1,) if quick or cores == 1 else (1, cores):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            rows += pool.submit(measure, threads, quick).result()
+        rows += apart(measure, threads, quick)
     report = {"quick": quick, "machine": {"processor": platform.processor() or platform.machine(), "cores": cores, "torch": torch.__version__},
               "cases": rows, "step_errors": step_errors()}
     write_atomically(output / "derivatives.json", json.dumps(report, indent=1))
@@ -408,6 +343,4 @@ def _figure(report: dict) -> bytes:
     right.set(yscale="log", ylabel="ms, one thread, float32, batch 1", title="the paper's networks")
     right.set_xticks([i + 0.4 for i in range(len(rows))], [row["case"] for row in rows], rotation=20, fontsize=7)
     right.legend(fontsize=7)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130)
-    return image.getvalue()
+    return png(figure, 130)

@@ -11,7 +11,6 @@ the loss as a third.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -27,6 +26,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
+from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.finetune_problems import NETS, Problem, beam_autoencoder, image_problems, seeded
 from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.multicomplex import hessian_vector_product
@@ -339,6 +339,4 @@ def figure(report: dict[str, Any]) -> bytes:
                 axis.set_xscale("symlog")
                 axis.set_xlim(left=0)
         row[0].legend(fontsize=7)
-    stream = io.BytesIO()
-    chart.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
+    return png(chart, 110)

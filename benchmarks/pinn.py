@@ -7,13 +7,10 @@ gradient by the parameters is timed at 1000 points against nested torch.autograd
 
 from __future__ import annotations
 
-import io
 import json
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from hodsim.benchmarks.apart import apart
+from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.pinn_peers import jax_engines, train_deepxde
 from hodsim.multicomplex import derivatives, laplacian
 from hodsim.pinn import network
@@ -32,7 +31,6 @@ from hodsim.trainers.pinn import train_pinn
 SEEDS, SECONDS, QUICK_SECONDS, OTHER_SECONDS = (0, 1, 2), 300.0, 20.0, 20.0
 POINTS, REPEATS = 1000, 7
 COARSER = (10, 15)  # Gauss points along a side that the paper's problem is begun on
-PAPER = "Poisson, k = 1..8"
 DIMENSIONS, ORDERS = (2, 5, 10, 20, 50, 100), (1, 2, 3, 4, 5, 6)
 
 
@@ -49,15 +47,6 @@ def train(name: str, seed: int, seconds: float, method: str = "levenberg-marquar
         with torch.no_grad():
             found["fields"] = model(problem.test_points)
     return found
-
-
-def apart(function: Callable[..., Any], *arguments: Any, waiting: Callable[[], None] = lambda: None) -> Any:
-    """function(*arguments) in a process of its own; waiting is called twice a second."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        future = pool.submit(function, *arguments)
-        while not wait([future], timeout=0.5).done:
-            waiting()
-        return future.result()
 
 
 def nested_laplacian(net: nn.Module, x: Tensor) -> Tensor:
@@ -183,7 +172,7 @@ def _table(report: dict) -> str:
              "| problem | method | seed | steps | seconds | relative L2 error |", "|---|---|---|---|---|---|"]
     for t in report["trainings"]:
         lines.append(f"| {t['problem']} | {t['method']} | {t['seed']} | {t['steps']} | {t['seconds']:.0f} | {t['error']:.2e} |")
-    lines += [f"| {PAPER} | {name}, not installed | | | | |" for name in report["absent"]]
+    lines += [f"| {report['trainings'][0]['problem']} | {name}, not installed | | | | |" for name in report["absent"]]
     own = report["laplacian"]["hodsim"]
     lines += ["", f"Laplacian and its gradient by the parameters, {POINTS} points, float64:", "", "| engine | ms | over hodsim |", "|---|---|---|"]
     for name, value in report["laplacian"].items():
@@ -211,7 +200,7 @@ def _figure(fields: Tensor) -> bytes:
             image = axes.imshow(value.numpy(), origin="lower", extent=(0, 1, 0, 1), cmap="viridis", **limits)
             axes.set_title(f"k = {k}, {title}", fontsize=9)
             figure.colorbar(image, ax=axes, shrink=0.8)
-    return _png(figure)
+    return png(figure, 120)
 
 
 def _scaling_figure(report: dict) -> bytes:
@@ -220,9 +209,10 @@ def _scaling_figure(report: dict) -> bytes:
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for number, t in enumerate(t for t in report["trainings"] if t["problem"] == PAPER and t["curve"]):
+    paper = report["trainings"][0]["problem"]
+    for number, t in enumerate(t for t in report["trainings"] if t["problem"] == paper and t["curve"]):
         left.semilogy(*zip(*t["curve"], strict=True), f"C{number}", label=f"{t['method']}, seed {t['seed']}")
-    left.set(xlabel="seconds, one core", ylabel="relative L2 error", title=PAPER)
+    left.set(xlabel="seconds, one core", ylabel="relative L2 error", title=paper)
     left.legend(fontsize=7)
     for kind, key, name, marker in (("dimension", "d", "Laplacian in d dimensions", "o"), ("order", "order", "order k along one direction", "s")):
         rows = report["scaling"][kind]
@@ -231,10 +221,4 @@ def _scaling_figure(report: dict) -> bytes:
             right.annotate(str(row[key]), (row["rows"], 1e3 * row["seconds"]), textcoords="offset points", xytext=(4, -9), fontsize=7)
     right.set(xlabel="rows of the pass", ylabel="ms, 100 points, one thread", title="cost of a term")
     right.legend(fontsize=7)
-    return _png(figure)
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120)
-    return buffer.getvalue()
+    return png(figure, 120)

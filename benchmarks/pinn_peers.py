@@ -15,6 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from hodsim.benchmarks.derivative_peers import import_jax
 from hodsim.pinn.problems import paper_poisson
 from hodsim.pinn.problems.poisson import BOUNDARY_WEIGHT, WAVE_NUMBERS, solution, source
 
@@ -24,10 +25,8 @@ POINTS_INSIDE, POINTS_ON_EDGES = 400, 80
 
 def jax_engines(net: nn.Sequential, x: Tensor) -> dict[str, Callable[[], list[Tensor]]]:
     """By name, () -> the gradient of the mean squared Laplacian by the weights and biases, compiled; empty where JAX is not installed."""
-    try:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        import jax
-    except ImportError:
+    jax = import_jax(threads=1)
+    if jax is None:
         return {}
     jax.config.update("jax_enable_x64", True)
     weights = [(jax.numpy.array(layer.weight.detach().numpy()), jax.numpy.array(layer.bias.detach().numpy()))

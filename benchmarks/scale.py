@@ -8,13 +8,10 @@ reduced alike; medians.
 
 from __future__ import annotations
 
-import io
 import json
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from hodsim.benchmarks.apart import apart
+from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.dynamics import Advance, simulate, step
 from hodsim.fem import FullModel, Load, StVK
@@ -77,12 +76,6 @@ def measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     """All stages of one size, in this process."""
     with threadpool_limits(1), torch.no_grad():
         return _measure(divisions)
-
-
-def measure_apart(divisions: tuple[int, int, int]) -> dict[str, Any]:
-    """All stages of one size, in a process of its own: the memory of one size is not the next one's."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, divisions).result()
 
 
 def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
@@ -170,7 +163,7 @@ def run(output: Path, quick: bool = False) -> dict:
     """Measure, and write scale.json, scale.md and scale.png into the directory `output`. quick: the two smaller sizes."""
     sizes = {}
     for name in list(DIVISIONS)[: 2 if quick else None]:
-        sizes[name] = measure_apart(DIVISIONS[name])
+        sizes[name] = apart(measure, DIVISIONS[name])  # the memory of one size is not the next one's
     report = {"quick": quick, "machine": environment(), "sizes": sizes}
     write_atomically(output / "scale.json", json.dumps(report, indent=1))
     write_atomically(output / "scale.md", _table(report))
@@ -232,6 +225,4 @@ def _figure(report: dict) -> bytes:
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=120)
-    return image.getvalue()
+    return png(figure, 120)

@@ -15,7 +15,6 @@ simkit and neural-physics-subspaces have no installable package (November 2026);
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from hodsim.benchmarks.chart import png
 from hodsim.dynamics import State, simulate, step
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
@@ -309,6 +309,4 @@ def figure(report: dict[str, Any]) -> bytes:
     elements.axhline(100 * everything["error"], color="#0072b2", linestyle=":", label=f"all {everything['elements']} elements")
     elements.set(xlabel="elements", ylabel="error [%]")
     elements.legend(frameon=False)
-    image = io.BytesIO()
-    drawing.savefig(image, dpi=130)
-    return image.getvalue()
+    return png(drawing, 130)

@@ -12,7 +12,6 @@ cases of sqrt(sum |u - u_full|_M^2 / sum |u_full|_M^2).
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.simulation import sampled_beam
 from hodsim.fem import FullModel
 from hodsim.reduced import subspace_error
@@ -105,6 +105,4 @@ def figure(report: dict[str, Any]) -> bytes:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("simulated position error [%]")
     axes.legend(frameon=False)
-    image = io.BytesIO()
-    drawing.savefig(image, dpi=130)
-    return image.getvalue()
+    return png(drawing, 130)

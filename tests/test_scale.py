@@ -13,7 +13,7 @@ def report(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scale, "DIVISIONS", {"tiny": (8, 2, 2), "small": (12, 2, 2), "left out by --quick": (16, 2, 2)})
         patch.setattr(scale, "REDUCED_STEPS", 20)
-        patch.setattr(scale, "measure_apart", scale.measure)
+        patch.setattr(scale, "apart", lambda function, *arguments: function(*arguments))
         scale.run(folder, quick=True)
     return folder
 
