@@ -26,22 +26,22 @@ def contenders(
     full, poses = model.full, snapshots.split("train").poses()
     exact, sampled_network = ReducedModel(full, model.subspace), ReducedModel.of(model)
     name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
-    chosen = [_compiled(sampled_network, name, f"{elements} elements" if elements else "exact")]
+    chosen = [_compiled(sampled_network, name)]
     if elements:
-        chosen.append(_compiled(exact, f"{name}, all elements", "exact"))
-    chosen.append(_compiled(sampled_network, f"{name}, Euler-Lagrange", chosen[0].elasticity, form="euler-lagrange"))
+        chosen.append(_compiled(exact, f"{name}, all elements"))
+    chosen.append(_compiled(sampled_network, f"{name}, Euler-Lagrange", form="euler-lagrange"))
     for dim in dimensions:  # in a linear subspace the two forms are one
         subspace = pca(poses, dim, mass=full.mass)
-        chosen.append(_exact_linear(full, subspace))
+        chosen.append(_compiled(_exact_linear(full, subspace), subspace.name))
         if elements and dim > model.subspace.dim:  # where a linear subspace is a match for the network
             cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
-            sampled = ReducedModel(full, subspace, elasticity=cubature)
-            chosen.append(_compiled(sampled, f"{subspace.name}, cubature", f"{len(cubature.chosen)} elements"))
+            chosen.append(_compiled(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature"))
     if (at_equal_cost := equal_cost(sampled_network, snapshots, shapes)) is not None:
         chosen.append(at_equal_cost)
     chosen.append(_quadratic(full, model.subspace.dim, elements, snapshots, shapes))
     if full.pinned.any():
-        chosen.append(_exact_linear(full, modal_derivatives(full, model.subspace.dim)))
+        subspace = modal_derivatives(full, model.subspace.dim)
+        chosen.append(_compiled(_exact_linear(full, subspace), subspace.name))
     return chosen
 
 
@@ -56,12 +56,9 @@ def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) 
     largest = int(np.count_nonzero(energies > 1e-12 * energies[0]))
 
     def linear(dim: int) -> ReducedModel:
-        W = basis[:, :dim]
-        subspace = Subspace(f"PCA {dim}", dim, np.zeros(len(W)), W, np.ascontiguousarray((full.mass @ W).T))
-        if isinstance(full.material, StVK):
-            return ReducedModel(full, subspace, elasticity=CubicForce(full, subspace))
-        if not elements:
-            return ReducedModel(full, subspace)
+        subspace = Subspace.linear(f"PCA {dim}", basis[:, :dim], full.mass)
+        if isinstance(full.material, StVK) or not elements:
+            return _exact_linear(full, subspace)
         (*_, sampled) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
         return ReducedModel(full, subspace, elasticity=sampled)
 
@@ -73,29 +70,23 @@ def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) 
             best, low = model, dim + 1
         else:
             high = dim - 1
-    if best is None:
-        return None
-    chosen = best.elasticity
-    elasticity = f"{len(chosen.chosen)} elements" if isinstance(chosen, Cubature) else "cubic" if isinstance(chosen, CubicForce) else "exact"
-    return _compiled(best, f"{best.subspace.name}, at equal cost", elasticity)
+    return None if best is None else _compiled(best, f"{best.subspace.name}, at equal cost")
 
 
 def _quadratic(full: FullModel, dim: int, elements: int, snapshots: Snapshots, shapes: LoadShapes) -> Contender:
     """The quadratic manifold, with a cubature chosen as the network's was, if it has one."""
     poses, validation = snapshots.split("train").poses(), snapshots.split("validation").poses()
     subspace = quadratic(poses, dim, mass=full.mass, validation=validation)
-    if not elements:
-        return _compiled(ReducedModel(full, subspace), subspace.name, "exact")
-    cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
-    return _compiled(ReducedModel(full, subspace, elasticity=cubature), subspace.name, f"{len(cubature.chosen)} elements")
+    cubature = choose_cubature(full, subspace, snapshots, shapes)[0] if elements else None
+    return _compiled(ReducedModel(full, subspace, elasticity=cubature), subspace.name)
 
 
-def _exact_linear(full: FullModel, subspace: Subspace) -> Contender:
+def _exact_linear(full: FullModel, subspace: Subspace) -> ReducedModel:
     """A linear subspace with the exact force at its fastest: the cubic polynomial of StVK (Barbic & James 2005), or all elements."""
-    if isinstance(full.material, StVK):
-        return _compiled(ReducedModel(full, subspace, elasticity=CubicForce(full, subspace)), subspace.name, "cubic")
-    return _compiled(ReducedModel(full, subspace), subspace.name, "exact")
+    return ReducedModel(full, subspace, elasticity=CubicForce(full, subspace) if isinstance(full.material, StVK) else None)
 
 
-def _compiled(model: ReducedModel, name: str, elasticity: str, *, form: str = "variational") -> Contender:
+def _compiled(model: ReducedModel, name: str, *, form: str = "variational") -> Contender:
+    force = model.elasticity
+    elasticity = f"{len(force.chosen)} elements" if isinstance(force, Cubature) else "cubic" if isinstance(force, CubicForce) else "exact"
     return Contender(model, name=name, elasticity=elasticity, advance=CompiledStep(model, form=form))

@@ -12,7 +12,7 @@ from hodsim.subspace.subspace import Subspace
 def modal(full: FullModel, dim: int) -> Subspace:
     """The `dim` lowest modes W of the rest shape, with W^T M W = I."""
     modes, _ = vibrations(full, dim)
-    return Subspace(f"modal {dim}", dim, np.zeros(full.n_dofs), modes, np.ascontiguousarray((full.mass @ modes).T))
+    return Subspace.linear(f"modal {dim}", modes, full.mass)
 
 
 def vibrations(full: FullModel, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ def pca(poses: Poses, dim: int, *, mass: csr_matrix) -> Subspace:
     basis, energies = principal_directions(poses, dim, mass=mass)
     if energies[-1] <= 1e-12 * energies[0]:
         raise ValueError(f"dim is {dim}, but the poses span fewer directions; expected a smaller dim or more varied poses")
-    return Subspace(f"PCA {dim}", dim, np.zeros(len(basis)), basis, np.ascontiguousarray((mass @ basis).T))
+    return Subspace.linear(f"PCA {dim}", basis, mass)
 
 
 def principal_directions(poses: Poses, dim: int, *, mass: csr_matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import nn
 
 from hodsim.checks import finite, shape
@@ -35,6 +36,11 @@ class Subspace:
         shape("basis", finite("basis", self.basis), (n, self.dim if self.trunk is None else None))
         shape("projection", finite("projection", self.projection), (self.dim if self.encoder is None else None, n))
         finite("origin", self.origin)
+
+    @classmethod
+    def linear(cls, name: str, W: np.ndarray, mass: csr_matrix) -> Subspace:
+        """u = W q for directions W (d, r) with W^T M W = I; the encoder is the M-orthogonal projection."""
+        return cls(name, W.shape[1], np.zeros(len(W)), W, np.ascontiguousarray((mass @ W).T))
 
     @property
     def n_dofs(self) -> int:
