@@ -1,10 +1,10 @@
 """The contractive autoencoder (HoD-Net, eqs. 10 and 11, Fig. 6, Table 1): what its terms cost, and what they are worth.
 
     cost       terms with gradient on the paper's net, 784 inputs and four layers of 400 with ELU, against torch.func, autograd and JAX
-    training   with --data: vanilla, Jacobian and HoD autoencoders with tied weights on MNIST, MNIST-rot and CIFAR-bw over a grid of both
-               weights; the encoder is then fine-tuned as the head of a classifier, and validation error chooses the weights
+    training   with --data: vanilla, Jacobian and HoD autoencoders on MNIST, MNIST-rot and CIFAR-bw, see contractive_training.py
 
 `--quick` and the default fit two cores (784 -> 128 -> 64, closed forms, subsets); `--full` trains the paper's net on all images, for GPUs.
+An interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,172 +12,91 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.ndimage import rotate
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.contractive_peers import jax_ways, torch_ways
-from hodsim.benchmarks.finetune_problems import load_images, seeded
-from hodsim.contractive import contractive_ratio, contractive_terms
-from hodsim.storage import write_atomically
-from hodsim.trainers.contractive import ContractiveTraining, train_contractive
+from hodsim.benchmarks.contractive_training import DATA, METHODS, RADII, Budget, column, compare, load, mean
+from hodsim.benchmarks.finetune_problems import seeded
+from hodsim.benchmarks.journal import Journal
+from hodsim.contractive import contractive_terms
+from hodsim.storage import reserved, write_atomically
 
-METHODS = ("vanilla", "Jacobian", "HoD")
-RADII = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-MEMORY_MIB = 8.0
+WIDTHS = (784, 400, 400, 400, 400)
+MEMORY_MIB = 16.0
+CASES = (("Jacobian", 0.0, 4), ("Jacobian", 0.0, 32), ("Jacobian", 0.0, 100), ("both", 1.0, 4))  # beta and batch
+REPEATS = 4
 
-
-@dataclass(frozen=True)
-class Budget:
-    """Sizes of the training part."""
-
-    samples: int
-    widths: tuple[int, ...]
-    epochs: int
-    seeds: int
-    alphas: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
-    betas: tuple[float, ...] = (1e-1, 1.0, 10.0)
+QUICK = Budget(400, (32, 16), 2, 2, (1e-3, 1e-2), (1e-1,))
+DEFAULT = Budget(3000, (128, 64), 10, 5)
+FULL = Budget(40_000, (400, 400, 400, 400), 50, 5, (1e-5, 1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0, 10.0), memory_mib=2048.0)
+COLOURS = dict(zip(METHODS, ("#30353c", "#0072b2", "#d55e00"), strict=True))
 
 
-QUICK = Budget(400, (32, 16), 2, 2, (1e-3,), (1e-2,))
-DEFAULT = Budget(2000, (128, 64), 12, 5)
-FULL = Budget(50_000, (400, 400, 400, 400), 50, 5, (1e-5, 1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0, 10.0))
-
-
-def run(output: Path, quick: bool, data: Path | None = None, full: bool = False) -> None:
+def run(output: Path, quick: bool, data: Path | None = None, full: bool = False, progress: Callable[..., None] | None = None) -> None:
     """Measure and write contractive.json, contractive.md and contractive.png."""
-    output.mkdir(parents=True, exist_ok=True)
     budget = FULL if full else QUICK if quick else DEFAULT
-    report: dict[str, Any] = {
-        "quick": quick, "threads": torch.get_num_threads(), "memory_mib": MEMORY_MIB, "budget": vars(budget),
-        "cost": costs(batch=1 if quick else 4, repeats=1 if quick else 7), "training": [],
-    }  # fmt: skip
-    for name in ("mnist", "mnist-rot", "cifar-bw") if data else ():
-        images = load(data, name, budget.samples)
-        if images is not None:
-            report["training"].append(compare(name, images, budget, output / "contractive"))
+    cases = [(term, beta, 1) for term, beta, _ in (CASES[0], CASES[-1])] if quick else CASES
+    loaded = {name: images for name in DATA if data and (images := load(data, name, budget.samples))}
+    total = len(cases) + len(loaded) * sum(len(trainings) for _, trainings in budget.trainings())
+    done = 0
+
+    def advance(note: str) -> None:
+        nonlocal done
+        if progress:
+            progress(done, total, note)
+        done += 1
+
+    threads = torch.get_num_threads()
+    folder = output / "contractive" / ("full" if full else "quick" if quick else "default")
+    with reserved(folder):
+        journal = Journal(folder / "journal.jsonl")
+        report: dict[str, Any] = {"quick": quick, "threads": threads, "memory_mib": MEMORY_MIB, "budget": vars(budget), "cost": [], "training": []}
+        for term, beta, batch in cases:
+            advance(f"cost, {term}, batch {batch}")
+            of = {"cost": term, "batch": batch, "threads": threads, "torch": torch.__version__}
+            report["cost"] += journal.once(of, lambda a=(term, beta, batch): costs(*a, repeats=1 if quick else REPEATS))
+        report["training"] = [compare(name, images, budget, journal, advance) for name, images in loaded.items()]
+        advance("done")
     write_atomically(output / "contractive.json", json.dumps(report, indent=1))
     write_atomically(output / "contractive.md", table(report))
     write_atomically(output / "contractive.png", figure(report))
 
 
-def costs(batch: int, repeats: int, widths: tuple[int, ...] = (784, 400, 400, 400, 400)) -> list[dict[str, Any]]:
-    """Milliseconds of a value with its gradient by each way, least of the repeats, the ways taking turns."""
+def costs(term: str, beta: float, batch: int, *, repeats: int, widths: tuple[int, ...] = WIDTHS) -> list[dict[str, Any]]:
+    """Milliseconds a sample of a value with its gradient by each way, least of the repeats, the ways taking turns."""
     layers = [layer for n, m in zip(widths[:-1], widths[1:], strict=True) for layer in (nn.Linear(n, m), nn.ELU())]
     net = seeded(lambda: nn.Sequential(*layers[:-1]))(0)
     x = torch.rand(batch, widths[0], generator=torch.Generator().manual_seed(0))
-    rows = []
-    for term, beta in (("Jacobian", 0.0), ("both", 1.0)):
 
-        def ours(beta: float = beta) -> float:
-            net.zero_grad()
-            penalty = contractive_terms(net, x, hessian_weight=beta, memory_mib=MEMORY_MIB).penalty
-            penalty.backward()
-            return float(penalty.detach())
+    def ours() -> float:
+        net.zero_grad()
+        penalty = contractive_terms(net, x, hessian_weight=beta, memory_mib=MEMORY_MIB).penalty
+        penalty.backward()
+        return float(penalty.detach())
 
-        ways: dict[str, Callable[[], float]] = {"hodsim": ours, **torch_ways(net, x, beta), **jax_ways(net, x, beta)}
-        expected, times, failed = ours(), {name: [] for name in ways}, {}
-        for name, way in ways.items():
-            try:  # compiles and warms up
-                found = way()
-            except (RuntimeError, ImportError, NotImplementedError) as error:
-                failed[name] = str(error).splitlines()[0]
-                continue
-            if not np.isclose(found, expected, rtol=1e-3):
-                failed[name] = f"found {found}, not {expected}"
-        for _ in range(repeats):
-            for name in ways.keys() - failed.keys():
-                start = time.perf_counter()
-                ways[name]()
-                times[name].append(1e3 * (time.perf_counter() - start))
-        rows += [{"term": term, "batch": batch, "way": name, "ms": min(times[name], default=None), "failed": failed.get(name)} for name in ways]
-    return rows
-
-
-# -- training ----------------------------------------------------------------------------------------------------------------
-
-
-def load(folder: Path, name: str, count: int) -> dict[str, tuple[Tensor, Tensor]] | None:
-    """train (count), validation (count / 4) and test (count / 2 at most) images (n, pixels) in [0, 1] and labels; None if not there."""
-    raw = load_images(folder, "cifar10" if name == "cifar-bw" else "mnist")
-    if raw is None:
-        return None
-    count = min(count, len(raw["x_train"]) * 4 // 5)
-    rng = np.random.default_rng(0)
-
-    def prepared(split: str, where: slice) -> tuple[Tensor, Tensor]:
-        x = raw[f"x_{split}"][where].astype(np.float32) / 255
-        x = np.tensordot(x, [0.299, 0.587, 0.114], axes=(1, 0)) if name == "cifar-bw" else x[:, 0]
-        if name == "mnist-rot":
-            x = np.stack([rotate(image, angle, reshape=False, order=1) for image, angle in zip(x, rng.uniform(0, 360, len(x)), strict=True)])
-        return torch.from_numpy(x.astype(np.float32)).flatten(1), torch.from_numpy(raw[f"y_{split}"][where].astype(np.int64))
-
-    return {"train": prepared("train", slice(count)), "validation": prepared("train", slice(count, count + count // 4)),
-            "test": prepared("test", slice(count // 2))}  # fmt: skip
-
-
-def compare(name: str, images: dict[str, tuple[Tensor, Tensor]], budget: Budget, folder: Path) -> dict[str, Any]:
-    """The frontier over both weights by one seed, then the weights that validation chooses by all seeds."""
-    if torch.cuda.is_available():
-        images = {split: (x.cuda(), y.cuda()) for split, (x, y) in images.items()}
-    base = ContractiveTraining(widths=budget.widths, epochs=budget.epochs)
-    grid = {
-        "vanilla": [base],
-        "Jacobian": [replace(base, jacobian_weight=a) for a in budget.alphas],
-        "HoD": [replace(base, jacobian_weight=a, hessian_weight=b) for a in budget.alphas for b in budget.betas],
-    }
-    frontier = [{"method": m, **evaluate(name, images, t, folder)} for m, trainings in grid.items() for t in trainings]
-    chosen = []
-    for method in METHODS:
-        best = min((row for row in frontier if row["method"] == method), key=lambda row: row["validation_error"])
-        training = replace(base, jacobian_weight=best["jacobian_weight"], hessian_weight=best["hessian_weight"])
-        rows = [best, *(evaluate(name, images, replace(training, seed=seed), folder) for seed in range(1, budget.seeds))]
-        chosen.append({"method": method, "seeds": rows})
-    return {"data": name, "samples": len(images["train"][0]), "frontier": frontier, "chosen": chosen}
-
-
-def evaluate(name: str, images: dict[str, tuple[Tensor, Tensor]], training: ContractiveTraining, folder: Path) -> dict[str, Any]:
-    """Train, then reconstruction error and contractive ratios on test images, and errors of the fine-tuned classifier [%]."""
-    checkpoint = folder / f"{name}-{training.jacobian_weight:g}-{training.hessian_weight:g}-{training.seed}.safetensors"
-    model, _ = train_contractive(images["train"][0], images["validation"][0], training, checkpoint=checkpoint)
-    x = images["test"][0]
-    radii = torch.tensor(RADII, dtype=x.dtype, device=x.device)
-    with torch.no_grad():
-        reconstruction = float(F.mse_loss(model(x), x))
-    ratios = contractive_ratio(model.encoder, x, radii, generator=torch.Generator().manual_seed(0))
-    errors = classify(model.encoder, images, training)
-    return {"jacobian_weight": training.jacobian_weight, "hessian_weight": training.hessian_weight, "seed": training.seed,
-            "reconstruction": reconstruction, "ratios": ratios.tolist(), **errors}  # fmt: skip
-
-
-def classify(encoder: nn.Module, images: dict[str, tuple[Tensor, Tensor]], training: ContractiveTraining) -> dict[str, float]:
-    """The encoder with a linear layer behind it, all of it trained on labels; errors [%] where validation is least."""
-    x, y = images["train"]
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        net = nn.Sequential(deepcopy(encoder), nn.ELU(), nn.Linear(training.widths[-1], 10)).to(x.device)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    generator = torch.Generator().manual_seed(training.seed)
-    best = {"validation_error": float("inf"), "test_error": float("inf")}
-    for _ in range(training.epochs):
-        for indices in torch.randperm(len(x), generator=generator).split(training.batch):
-            optimizer.zero_grad()
-            F.cross_entropy(net(x[indices]), y[indices]).backward()
-            optimizer.step()
-        with torch.no_grad():
-            found = {f"{split}_error": 100 * float((net(images[split][0]).argmax(1) != images[split][1]).float().mean())
-                     for split in ("validation", "test")}  # fmt: skip
-        best = min(best, found, key=lambda errors: errors["validation_error"])
-    return best
+    ways: dict[str, Callable[[], float]] = {"hodsim": ours, **torch_ways(net, x, beta), **jax_ways(net, x, beta)}
+    expected, times, failed = ours(), {name: [] for name in ways}, {}
+    for name, way in ways.items():
+        try:  # compiles and warms up
+            found = way()
+        except (RuntimeError, ImportError, NotImplementedError) as error:
+            failed[name] = str(error).splitlines()[0]
+            continue
+        if not np.isclose(found, expected, rtol=1e-3):
+            failed[name] = f"found {found}, not {expected}"
+    for _ in range(repeats):
+        for name in ways.keys() - failed.keys():
+            start = time.perf_counter()
+            ways[name]()
+            times[name].append(1e3 * (time.perf_counter() - start) / batch)
+    return [{"term": term, "batch": batch, "way": name, "ms": min(times[name], default=None), "failed": failed.get(name)} for name in ways]
 
 
 # -- the report --------------------------------------------------------------------------------------------------------------
@@ -186,44 +105,64 @@ def classify(encoder: nn.Module, images: dict[str, tuple[Tensor, Tensor]], train
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     lines = ["# Contractive autoencoder", "", f"{report['threads']} thread(s)." + " Rough: --quick." * report["quick"], ""]
-    lines += [f"## A value with its gradient, 784 -> 400 x 4, ELU, lanes in at most {report['memory_mib']:.0f} MiB", ""]
-    lines += ["| term | way | ms | times hodsim's |", "|---|---|---|---|"]
+    lines += [f"## A value with its gradient, 784 -> 400 x 4, ELU, float32, at most {report['memory_mib']:.0f} MiB at work in hodsim", ""]
+    lines += ["| term | batch | way | ms a sample | times hodsim's |", "|---|---|---|---|---|"]
     for row in report["cost"]:
-        own = next(r["ms"] for r in report["cost"] if r["term"] == row["term"] and r["way"] == "hodsim")
-        cells = f"{row['ms']:.0f} | {row['ms'] / own:.2f}" if row["ms"] else f"{row['failed']} | -"
-        lines.append(f"| {row['term']}, batch {row['batch']} | {row['way']} | {cells} |")
+        own = next(r["ms"] for r in report["cost"] if (r["term"], r["batch"], r["way"]) == (row["term"], row["batch"], "hodsim"))
+        cells = f"{row['ms']:.1f} | {row['ms'] / own:.2f}" if row["ms"] else f"{row['failed']} | -"
+        lines.append(f"| {row['term']} | {row['batch']} | {row['way']} | {cells} |")
     for training in report["training"]:
-        lines += ["", f"## {training['data']}: {training['samples']} images, weights by validation error", ""]
-        lines += ["| method | alpha | beta | reconstruction | ratio at radius 1 | test error % |", "|---|---|---|---|---|---|"]
-        for row in training["chosen"]:
-            first = row["seeds"][0]
-            cells = [_spread([s["reconstruction"] for s in row["seeds"]], 4), _spread([s["ratios"][RADII.index(1.0)] for s in row["seeds"]], 3),
-                     _spread([s["test_error"] for s in row["seeds"]], 2)]  # fmt: skip
-            lines.append(f"| {row['method']} | {first['jacobian_weight']:g} | {first['hessian_weight']:g} | {' | '.join(cells)} |")
-        lines += ["", "The frontier, one seed:", ""]
-        lines += ["| method | alpha | beta | reconstruction | ratio at radius 1 | validation % | test % |", "|---|---|---|---|---|---|---|"]
-        for r in sorted(training["frontier"], key=lambda r: r["reconstruction"]):
-            lines.append(f"| {r['method']} | {r['jacobian_weight']:g} | {r['hessian_weight']:g} | {r['reconstruction']:.4f} | "
-                         f"{r['ratios'][RADII.index(1.0)]:.3f} | {r['validation_error']:.1f} | {r['test_error']:.1f} |")  # fmt: skip
+        lines += ["", f"## {training['data']}: {training['samples']} images, weights by mean validation error", ""]
+        lines += [*_rows([training["chosen"][m] for m in METHODS]), "", *_order(training["chosen"])]
+        lines += ["", "All weights:", "", *_rows(training["points"])]
+        lines += ["", "HoD against Jacobian at equal reconstruction error, seed by seed, mean and standard error:", ""]
+        lines += ["| alpha | beta | contractive ratio, times | test error, less by % |", "|---|---|---|---|"]
+        for row in training["matched"]:
+            cells = [_error(row["ratio"], 3), _error([-e for e in row["test_error"]], 2)] if row["ratio"] else ["out of range"] * 2
+            lines.append(f"| {row['jacobian_weight']:g} | {row['hessian_weight']:g} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: list[float], digits: int) -> str:
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
+def _rows(points: list[dict[str, Any]]) -> list[str]:
+    lines = ["| method | alpha | beta | reconstruction | ratio at radius 1 | validation error % | test error % |", "|---|---|---|---|---|---|---|"]
+    for p in points:
+        cells = [f"{mean(p, what):.{digits}f} ± {np.std(column(p, what), ddof=1):.{digits}f}"
+                 for what, digits in (("reconstruction", 4), ("ratio", 3), ("validation_error", 2), ("test_error", 2))]  # fmt: skip
+        lines.append(f"| {p['method']} | {p['jacobian_weight']:g} | {p['hessian_weight']:g} | {' | '.join(cells)} |")
+    return lines
+
+
+def _order(chosen: dict[str, Any]) -> list[str]:
+    """The paper's order, HoD < Jacobian < vanilla, by the differences of the same seeds."""
+    lines = ["The paper's order wants these differences, seed by seed with their standard error, below zero:", ""]
+    for one, other in (("Jacobian", "vanilla"), ("HoD", "Jacobian")):
+        pairs = {"test error %": "test_error", "ratio at radius 1": "ratio"}
+        found = [f"{name} {_error(list(column(chosen[one], what) - column(chosen[other], what)), 3)}" for name, what in pairs.items()]
+        lines.append(f"- {one} - {other}: {', '.join(found)}")
+    return lines
+
+
+def _error(values: list[float], digits: int) -> str:
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.{digits}f}"
 
 
 def figure(report: dict[str, Any]) -> bytes:
-    """PNG: by data set, contractive ratio against radius (Fig. 6) and against reconstruction error over both weights."""
+    """PNG: by data set, contractive ratio against radius (Fig. 6); ratio and test error against reconstruction error over all weights."""
     trainings = report["training"]
-    chart = Figure(figsize=(9, 3.2 * max(1, len(trainings))), layout="constrained")
-    for row, training in zip(chart.subplots(max(1, len(trainings)), 2, squeeze=False), trainings, strict=False):
-        for index, chosen in enumerate(training["chosen"]):
-            ratios = np.array([seed["ratios"] for seed in chosen["seeds"]])
-            row[0].plot(RADII, ratios.mean(0), "o-", color=f"C{index}", label=chosen["method"])
-            row[0].fill_between(RADII, ratios.min(0), ratios.max(0), color=f"C{index}", alpha=0.15, linewidth=0)
-            points = [r for r in training["frontier"] if r["method"] == chosen["method"]]
-            row[1].plot([p["reconstruction"] for p in points], [p["ratios"][RADII.index(1.0)] for p in points], "o", color=f"C{index}")
-        row[0].set(xscale="log", xlabel="radius", ylabel="contractive ratio, normalised", title=training["data"])
-        row[1].set(xlabel="test reconstruction error", ylabel="ratio at radius 1", title=f"{training['data']}: all weights, one seed")
-        row[0].legend()
+    chart = Figure(figsize=(11, 3.2 * max(1, len(trainings))), layout="constrained")
+    for row, training in zip(chart.subplots(max(1, len(trainings)), 3, squeeze=False), trainings, strict=False):
+        for method, point in training["chosen"].items():
+            ratios = np.array([seed["ratios"] for seed in point["seeds"]])
+            row[0].plot(RADII, ratios.mean(0), "o-", color=COLOURS[method], label=method)
+            row[0].fill_between(RADII, ratios.min(0), ratios.max(0), color=COLOURS[method], alpha=0.2, linewidth=0)
+        for axes, what in ((row[1], "ratio"), (row[2], "test_error")):
+            curve = sorted((mean(p, "reconstruction"), mean(p, what)) for p in training["points"] if p["method"] != "HoD")
+            axes.plot(*zip(*curve, strict=True), "-", color=COLOURS["Jacobian"], linewidth=1)
+            for p in training["points"]:
+                spread = {name: np.std(column(p, key), ddof=1) for name, key in (("xerr", "reconstruction"), ("yerr", what))}
+                axes.errorbar(mean(p, "reconstruction"), mean(p, what), **spread, fmt="o", markersize=4, color=COLOURS[p["method"]], linewidth=1)
+        row[0].set(xscale="log", xlabel="radius", ylabel="contractive ratio", title=f"{training['data']}: weights by validation")
+        row[1].set(xlabel="reconstruction error", ylabel="contractive ratio at radius 1", title="all weights")
+        row[2].set(xlabel="reconstruction error", ylabel="test error %", title="all weights")
+        row[0].legend(frameon=False)
     return png(chart, 110)

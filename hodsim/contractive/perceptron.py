@@ -5,12 +5,14 @@ z_l = W_l h_(l-1) + b_l,  h_l = phi_l(z_l). The terms depend on the weights them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from hodsim.contractive.directions import Directions
+from hodsim.contractive.gram import Passed, Shared, Slopes, meet
 from hodsim.contractive.lanes import Chain, Weights, squares
 from hodsim.multicomplex import derivatives
 
@@ -18,6 +20,9 @@ ELEMENTWISE = (
     nn.CELU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softsign,
     nn.Tanh, nn.Tanhshrink,
 )  # fmt: skip
+
+
+GRAM_MATRICES = 26  # of the widest layer's size that are at work at once in gram.py
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ class ValuePath:
         return [h_bar, *by_weights, *by_biases]
 
 
+Way = Callable[[list[Tensor], ValuePath, Directions, Request], tuple[Tensor, "Gradient | None"]]
+
+
 @dataclass(frozen=True)
 class Perceptron:
     """Linear layers with an activation behind each, or each but the last."""
@@ -106,11 +114,12 @@ class Perceptron:
         path = self._values(x, order=1 + (request.hessian is not None) + request.gradient)
         weights = [layer.weight.detach() for layer in self.linear]
         if len(self.activations) == 1:
-            sums, gradient = one_activation(weights, path, directions, request)
-        elif request.hessian is None and exact and self._backward_is_cheaper():
-            sums, gradient = self._backward(weights, path, request)
+            way = one_activation
+        elif request.hessian is None and exact:
+            way = self._cheapest(weights, path, request)
         else:
-            sums, gradient = self._forward(weights, path, directions, request)
+            way = self._forward
+        sums, gradient = way(weights, path, directions, request)
         return sums, path.pull_back(weights, gradient) if gradient is not None else []
 
     def _values(self, x: Tensor, order: int) -> ValuePath:
@@ -124,13 +133,19 @@ class Perceptron:
             towers.append(tower)
         return ValuePath(values, towers)
 
-    def _backward_is_cheaper(self) -> bool:
-        """Lanes from the outputs are as many as those; the first layer is squared in place of the last."""
-        first, last = (l.weight for l in (self.linear[0], self.linear[-1]))
-        between = [l.weight.numel() for l in self.linear[1:-1]]
-        forward = sum(between) + (min(last.shape) * last.shape[1] if self.ends_linear else last.numel())
-        backward = sum(between) + min(first.shape) * first.shape[0]
-        return last.shape[0] * backward < first.shape[1] * forward
+    def _cheapest(self, weights: list[Tensor], path: ValuePath, request: Request) -> Way:
+        """Of the ways to all of the first term: lanes from the inputs, lanes from the outputs, Gram matrices, by their multiply-adds."""
+        first, *between, last = weights
+        count, ending = len(path.values[0]), self.ends_linear
+        ways: list[tuple[int, Way]] = [
+            (count * first.shape[1] * _lane(between if ending else [*between, last], last if ending else None), self._forward),
+            (count * last.shape[0] * _lane(between, first.T), self._backward),
+        ]
+        widest = max(w.shape[0] for w in weights[:-1])
+        if ending and len(between) in (1, 2) and GRAM_MATRICES * widest**2 * first.element_size() <= request.budget:
+            by_gram = _ByGram.of(path)
+            ways.append((by_gram.multiply_adds(weights), by_gram.terms))
+        return min(ways, key=lambda way: way[0])[1]
 
     def _forward(self, weights: list[Tensor], path: ValuePath, directions: Directions, request: Request) -> tuple[Tensor, Gradient | None]:
         curved = request.hessian is not None
@@ -144,7 +159,7 @@ class Perceptron:
         by_weights = [directions.pull(found.seeds, weights[0]), *found.matrices, *([] if found.last is None else [found.last])]
         return sums, Gradient(by_weights, found.slopes, found.curvatures)
 
-    def _backward(self, weights: list[Tensor], path: ValuePath, request: Request) -> tuple[Tensor, Gradient | None]:
+    def _backward(self, weights: list[Tensor], path: ValuePath, _: Directions, request: Request) -> tuple[Tensor, Gradient | None]:
         """The same number by the transposed product, Df^T = W_1^T D_1 W_2^T .. W_L^T."""
         rows = None if self.ends_linear else path.slopes[-1]
         slopes = path.slopes[: len(weights) - 1]
@@ -155,6 +170,49 @@ class Perceptron:
             return sums, None
         by_weights = [found.last.T, *(w.T for w in found.matrices[::-1]), found.seeds]
         return sums, Gradient(by_weights, found.slopes[::-1] + ([] if found.rows is None else [found.rows]), [])
+
+
+def _lane(between: list[Tensor], last: Tensor | None) -> int:
+    """Multiply-adds of one lane there and back, see `Chain`."""
+    end = 0 if last is None else min(2 * last.shape[1] ** 2, 3 * last.numel())
+    return 3 * sum(w.numel() for w in between) + end
+
+
+@dataclass(frozen=True)
+class _ByGram:
+    """Two or three activations in front of a linear layer, see gram.py: slopes of the outer ones, of the one in the middle (B, m)."""
+
+    outer: list[Slopes]
+    middle: Tensor
+
+    @classmethod
+    def of(cls, path: ValuePath) -> _ByGram:
+        inner, middle, *outer = path.towers
+        return cls([Slopes.of(tower) for tower in (inner, *outer)], middle[0])
+
+    def multiply_adds(self, weights: list[Tensor]) -> int:
+        grams = sum(2 * w.numel() * min(w.shape) for w in (weights[0], weights[-1]))
+        return grams + sum(slopes.multiply_adds(self.middle.shape[1]) for slopes in self.outer)
+
+    def terms(self, weights: list[Tensor], path: ValuePath, _: Directions, request: Request) -> tuple[Tensor, Gradient | None]:
+        first, second, *between, last = weights
+        right = Passed(first @ first.T, second.T.contiguous(), self.outer[0])
+        gram = last.T @ last
+        left = Passed(gram, between[0], self.outer[1]) if between else Shared(gram)
+        sums, middle_bar = meet(left, right, self.middle, scale=request.jacobian, gradient=request.gradient)
+        if not request.gradient:
+            return sums, None
+        passed = [right, left] if isinstance(left, Passed) else [right]
+        for side in passed:
+            side.pull_shared()
+        by_weights = [_twice(right.gram_bar) @ first, right.matrix_bar.T, *(side.matrix_bar for side in passed[1:]), last @ _twice(left.gram_bar)]
+        inner, *outer = (side.slopes_bar for side in passed)
+        return sums, Gradient(by_weights, [inner, middle_bar, *outer], [])
+
+
+def _twice(gram_bar: Tensor) -> Tensor:
+    """W~ = W (G~ + G~^T) for G = W^T W."""
+    return gram_bar + gram_bar.T
 
 
 def one_activation(weights: list[Tensor], path: ValuePath, directions: Directions, request: Request) -> tuple[Tensor, Gradient | None]:
