@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from hodsim.apps.bench import bench
-from hodsim.benchmarks.contractive import METHODS, Budget, compare, costs, figure, load, table
+from hodsim.benchmarks.contractive import costs, figure, table
 from hodsim.benchmarks.contractive_peers import torch_ways
+from hodsim.benchmarks.contractive_training import METHODS, Budget, compare, load, matched
+from hodsim.benchmarks.journal import Journal
 from hodsim.contractive import contractive_terms
 from hodsim.trainers import loop
 from hodsim.trainers.contractive import ContractiveTraining, TiedAutoencoder, train_contractive
@@ -53,21 +55,54 @@ def test_an_interrupted_training_ends_exactly_as_an_uninterrupted_one(tmp_path, 
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_a_comparison_runs_every_method_and_is_reported(tmp_path):
+def test_a_comparison_runs_every_method_once_and_is_reported(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mnist.npz", x_train=rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), y_train=rng.integers(0, 10, 60),
              x_test=rng.integers(0, 256, (30, 28, 28), dtype=np.uint8), y_test=rng.integers(0, 10, 30))  # fmt: skip
     data = load(tmp_path, "mnist-rot", 40)
     assert data is not None and load(tmp_path, "cifar-bw", 40) is None
-    assert [x.shape for x, _ in data.values()] == [(40, 784), (10, 784), (20, 784)]
-    training = compare("mnist-rot", data, Budget(40, (8, 4), 1, 2, (1e-3,), (1e-2,)), tmp_path)
-    assert [row["method"] for row in training["chosen"]] == list(METHODS)
-    assert all(math.isfinite(seed["test_error"]) for row in training["chosen"] for seed in row["seeds"])
+    assert [x.shape for x, _ in data.values()] == [(40, 784), (20, 784), (30, 784)]
+    budget, notes = Budget(40, (8, 4), 1, 2, (1e-3,), (1e-2,)), []
+    training = compare("mnist-rot", data, budget, Journal(tmp_path / "journal.jsonl"), notes.append)
+    assert list(training["chosen"]) == list(METHODS) and len(notes) == 6
+    assert all(math.isfinite(seed["test_error"]) for point in training["points"] for seed in point["seeds"])
+    monkeypatch.setattr("hodsim.benchmarks.contractive_training.train_contractive", None)  # nothing is trained again
+    assert compare("mnist-rot", data, budget, Journal(tmp_path / "journal.jsonl"), notes.append) == training
     row = {"term": "both", "batch": 1}
     cost = [{**row, "way": "hodsim", "ms": 1.0, "failed": None}, {**row, "way": "x", "ms": None, "failed": "why"}]
     report = {"quick": True, "threads": 1, "memory_mib": 8.0, "cost": cost, "training": [training]}
     assert all(f"| {method} |" in table(report) for method in METHODS) and "| why |" in table(report)
     assert figure(report).startswith(b"\x89PNG")
+
+
+def test_an_interrupted_training_is_not_written_down(tmp_path, monkeypatch):
+    data = {split: (images(12), torch.zeros(12, dtype=torch.int64)) for split in ("train", "validation", "test")}
+    monkeypatch.setattr("hodsim.benchmarks.contractive_training.train_contractive", lambda *_, **__: (None, loop.Fit(interrupted=True)))
+    with pytest.raises(KeyboardInterrupt):
+        compare("mnist", data, Budget(12, (4, 3), 1, 1), Journal(tmp_path / "journal.jsonl"), lambda _: None)
+    assert not Journal(tmp_path / "journal.jsonl").found
+
+
+def test_a_journal_leaves_out_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / "deep" / "journal.jsonl"
+    assert Journal(path).once({"b": 1, "a": 2}, lambda: [1.5]) == [1.5]
+    with open(path, "a") as file:
+        file.write('{"of": "x", "fou')
+    again = Journal(path)
+    assert again.once({"a": 2, "b": 1}, lambda: pytest.fail("known already")) == [1.5]
+    assert again.once({"c": 1}, lambda: 3) == 3 and Journal(path).once({"c": 1}, lambda: 4) == 3
+
+
+def test_equal_reconstruction_is_found_on_the_line_between_two_jacobian_weights():
+    """The ratio is interpolated by its logarithm: halfway between 0.4 and 0.1 it is 0.2."""
+    def point(method, reconstruction, ratio, error):
+        found = {"reconstruction": reconstruction, "ratios": [0, 0, ratio, 0, 0, 0], "test_error": error}
+        return {"method": method, "jacobian_weight": 1.0, "hessian_weight": 1.0, "seeds": [found, found]}
+
+    curve = [point("vanilla", 1.0, 0.4, 5.0), point("Jacobian", 2.0, 0.1, 3.0)]
+    inside, outside = matched([*curve, point("HoD", 1.5, 0.3, 3.0), point("HoD", 2.5, 0.3, 3.0)])
+    assert inside["ratio"] == pytest.approx([1.5, 1.5]) and inside["test_error"] == pytest.approx([-1.0, -1.0])
+    assert outside["ratio"] is None
 
 
 def test_costs_name_what_fails(monkeypatch):
@@ -76,9 +111,9 @@ def test_costs_name_what_fails(monkeypatch):
 
     monkeypatch.setattr("hodsim.benchmarks.contractive.torch_ways", lambda *_: {"broken": broken, "wrong": lambda: 0.0})
     monkeypatch.setattr("hodsim.benchmarks.contractive.jax_ways", lambda *_: {})
-    rows = {(row["term"], row["way"]): row for row in costs(1, 1, (5, 4, 3))}
-    assert rows["both", "broken"]["failed"] == "no compiler" and rows["both", "broken"]["ms"] is None
-    assert rows["both", "wrong"]["failed"].startswith("found 0.0") and rows["both", "hodsim"]["ms"] > 0
+    rows = {row["way"]: row for row in costs("both", 1.0, 1, repeats=1, widths=(5, 4, 3))}
+    assert rows["broken"]["failed"] == "no compiler" and rows["broken"]["ms"] is None
+    assert rows["wrong"]["failed"].startswith("found 0.0") and rows["hodsim"]["ms"] > 0
 
 
 def test_full_is_for_the_contractive_benchmark(tmp_path):

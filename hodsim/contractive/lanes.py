@@ -12,6 +12,7 @@ Lanes go forward and back in chunks, so that nothing of all lanes is ever stored
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor
@@ -86,18 +87,23 @@ def _zeros(chain: Chain) -> Adjoint:
 
 
 class _Work:
-    """The running sums, and the chunks that are added to them."""
+    """The running sums, and the chunks that are added to them. What a chunk needs is written where the one before had it."""
 
     def __init__(self, chain: Chain, weights: list[Tensor], scales: list[float], adjoint: Adjoint | None):
-        self.chain, self.weights, self.adjoint = chain, weights, adjoint
-        self.scaled = torch.stack([2 * scale * w for w, scale in zip(weights, scales, strict=True)])
+        self.chain, self.weights, self.scales, self.adjoint = chain, weights, scales, adjoint
+        self.alike = all(bool((w == w[0]).all()) for w in weights)  # then one factor at the end in place of one a lane
         self.sums = torch.zeros(len(weights), dtype=torch.float64, device=chain.seeds.device)
         self.gram = chain.last.T @ chain.last if chain.by_gram and chain.last is not None else None
-        self.gram_adjoint = None if self.gram is None else torch.zeros_like(self.gram)
+        self.outer = None if self.gram is None else self.gram.new_zeros(len(weights), *self.gram.shape)
+        self.rooms: dict[str, Tensor] = {}
 
     def finished(self) -> tuple[Tensor, Adjoint | None]:
-        if self.adjoint is not None and self.gram_adjoint is not None and self.chain.last is not None:
-            self.adjoint.last = self.chain.last @ self.gram_adjoint
+        if self.gram is not None and self.outer is not None:
+            for kind, (weight, scale) in enumerate(zip(self.weights, self.scales, strict=True)):
+                outer = self.outer[kind] * weight[0] if self.alike else self.outer[kind]
+                self.sums[kind] = (self.gram * outer).sum(dtype=torch.float64)  # sum of a . G a
+                if self.adjoint is not None and self.adjoint.last is not None and self.chain.last is not None:
+                    self.adjoint.last.addmm_(self.chain.last, outer, alpha=2 * scale)
         return self.sums, self.adjoint
 
     def add(self, b: slice, k: slice) -> None:
@@ -105,13 +111,13 @@ class _Work:
         before, after = self._forward(b, k)
         back = self._square(after[-1], k)
         adjoint, chain = self.adjoint, self.chain
-        if adjoint is None:
+        if adjoint is None or back is None:
             return
         for l in reversed(range(len(chain.slopes))):
-            back = self._through_activation(adjoint, l, b, before[l], back)
+            self._through_activation(adjoint, l, b, before[l], back)
             if l:
                 adjoint.matrices[l - 1].addmm_(_flat(back).T, _flat(after[l - 1]))
-                back = back @ chain.matrices[l - 1]
+                back = self._product(f"back {l % 2}", back, chain.matrices[l - 1])
         p = back[0]  # the seeds' second derivatives are zero
         if chain.rows is not None and adjoint.rows is not None:
             adjoint.rows[b, k] += torch.linalg.vecdot(p, chain.seeds[k].expand_as(p))
@@ -127,49 +133,73 @@ class _Work:
         before, after = [], []
         for l, slope in enumerate(chain.slopes):
             if l:
-                lanes = after[-1] @ chain.matrices[l - 1].T
+                lanes = self._product(f"before {l}", after[-1], chain.matrices[l - 1].T)
             f1, p = slope[b, None], lanes[0]  # (b, 1, m)
-            shape = torch.broadcast_shapes(f1.shape, p.shape)
-            passed = p.new_empty(kinds, *shape)
+            passed = self._room(f"after {l}", kinds, *torch.broadcast_shapes(f1.shape, p.shape))
             torch.mul(p, f1, out=passed[0])
             if chain.curvatures is not None:
-                torch.mul(p * p, chain.curvatures[l][b, None], out=passed[1])
+                torch.mul(p, chain.curvatures[l][b, None], out=passed[1]).mul_(p)
                 if l:
                     passed[1].addcmul_(lanes[1], f1)
             before.append(lanes)
             after.append(passed)
         return before, after
 
-    def _square(self, outputs: Tensor, k: slice) -> Tensor:
-        """Add the squared lengths of the last lanes; their adjoint where there is one."""
+    def _square(self, outputs: Tensor, k: slice) -> Tensor | None:
+        """Add the squared lengths of the last lanes; their adjoint, to be written over, where one is wanted."""
         last, adjoint = self.chain.last, self.adjoint
-        pulled = outputs if last is None else outputs @ (last.T if self.gram is None else self.gram)
-        lengths = torch.linalg.vecdot(outputs if self.gram is not None else pulled, pulled)  # (kinds, b, k)
+        weights = torch.stack([w[k, None] for w in self.weights])[:, None]  # (kinds, 1, k, 1)
+        if self.gram is not None and self.outer is not None:
+            weighted = outputs if self.alike else outputs * weights
+            for kind, outer in enumerate(self.outer):
+                outer.addmm_(_flat(weighted[kind]).T, _flat(outputs[kind]))
+            if adjoint is None:
+                return None
+            back = self._room("back 0" if len(self.chain.slopes) % 2 == 0 else "back 1", *outputs.shape)
+            for kind, (weight, scale) in enumerate(zip(self.weights, self.scales, strict=True)):
+                factor = 2 * scale * (weight[0] if self.alike else 1.0)
+                torch.mm(_flat(weighted[kind]), factor * self.gram, out=_flat(back[kind]))
+            return back
+        pulled = outputs.clone() if last is None else outputs @ last.T
+        lengths = torch.linalg.vecdot(pulled, pulled)  # (kinds, b, k)
         for kind, weight in enumerate(self.weights):
             self.sums[kind] += (lengths[kind].sum(0, dtype=torch.float64) * weight[k]).sum()
         if adjoint is None:
-            return pulled
-        back = pulled * self.scaled[:, None, k, None]
-        if self.gram_adjoint is not None:
-            self.gram_adjoint.addmm_(_flat(outputs * self.scaled[:, None, k, None]).T, _flat(outputs))
-        elif last is not None and adjoint.last is not None:
-            adjoint.last.addmm_(_flat(back).T, _flat(outputs))
-            back = back @ last
-        return back
+            return None
+        for kind, scale in enumerate(self.scales):
+            pulled[kind].mul_(2 * scale * weights[kind])
+        if last is not None and adjoint.last is not None:
+            adjoint.last.addmm_(_flat(pulled).T, _flat(outputs))
+            pulled = pulled @ last
+        return pulled
 
-    def _through_activation(self, adjoint: Adjoint, l: int, b: slice, lanes: Tensor, back: Tensor) -> Tensor:
+    def _through_activation(self, adjoint: Adjoint, l: int, b: slice, lanes: Tensor, back: Tensor) -> None:
+        """The adjoint of what is behind the activation, back, becomes that of what is in front of it."""
         chain = self.chain
         f1, p = chain.slopes[l][b, None], lanes[0]
-        slope = (back[0] * p).sum(1)
-        passed = back * f1
-        if chain.curvatures is not None:
-            twist = back[1] * p
-            adjoint.curvatures[l][b] += (twist * p).sum(1)
-            passed[0].addcmul_(twist, chain.curvatures[l][b, None], value=2)
-            if l:
-                slope += (back[1] * lanes[1]).sum(1)
-        adjoint.slopes[l][b] += slope
-        return passed
+        product = self._room("product", *back.shape[1:])
+        adjoint.slopes[l][b] += torch.mul(back[0], p, out=product).sum(1)
+        if chain.curvatures is None:
+            back.mul_(f1)
+            return
+        if l:
+            adjoint.slopes[l][b] += torch.mul(back[1], lanes[1], out=product).sum(1)
+        twist = torch.mul(back[1], p, out=self._room("twist", *back.shape[1:]))
+        adjoint.curvatures[l][b] += torch.mul(twist, p, out=product).sum(1)
+        back.mul_(f1)
+        back[0].addcmul_(twist, chain.curvatures[l][b, None], value=2)
+
+    def _product(self, name: str, lanes: Tensor, matrix: Tensor) -> Tensor:
+        found = self._room(name, *lanes.shape[:-1], matrix.shape[1])
+        torch.mm(_flat(lanes), matrix, out=_flat(found))
+        return found
+
+    def _room(self, name: str, *shape: int) -> Tensor:
+        """Memory of that shape, the same under the same name."""
+        length = prod(shape)
+        if name not in self.rooms or len(self.rooms[name]) < length:
+            self.rooms[name] = self.chain.seeds.new_empty(length)
+        return self.rooms[name][:length].view(shape)
 
 
 def _flat(lanes: Tensor) -> Tensor:
