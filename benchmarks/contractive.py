@@ -35,7 +35,7 @@ REPEATS = 4
 
 QUICK = Budget(400, (32, 16), 2, 2, (1e-3, 1e-2), (1e-1,))
 DEFAULT = Budget(3000, (128, 64), 10, 5)
-FULL = Budget(40_000, (400, 400, 400, 400), 50, 5, (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), (1e-2, 1e-1, 1.0, 10.0), memory_mib=2048.0)
+FULL = Budget(40_000, (400, 400, 400, 400), 50, 5, (1e-5, 1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0, 10.0), memory_mib=2048.0)
 COLOURS = dict(zip(METHODS, ("#30353c", "#0072b2", "#d55e00"), strict=True))
 
 

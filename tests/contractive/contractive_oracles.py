@@ -1,12 +1,17 @@
 """Contractive terms by dense derivatives of torch.func, and the nets and samples that they are compared on."""
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.func import functional_call, hessian, jacrev, vmap
 
 from hodsim.contractive import contractive_terms
 
-SMOOTH = [nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.LogSigmoid, nn.Mish, nn.Softsign, nn.Tanhshrink]
+SMOOTH = [
+    nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, partial(nn.GELU, "tanh"), nn.Tanh, nn.Sigmoid, nn.Softplus, partial(nn.Softplus, beta=2.0),
+    nn.LogSigmoid, nn.Mish, nn.Softsign, nn.Tanhshrink,
+]  # fmt: skip
 EPS = {torch.float64: 2.0**-52, torch.float32: 2.0**-23}
 
 
