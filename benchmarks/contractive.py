@@ -30,7 +30,7 @@ from hodsim.storage import reserved, write_atomically
 
 WIDTHS = (784, 400, 400, 400, 400)
 MEMORY_MIB = 16.0
-CASES = (("Jacobian", 0.0, 4), ("Jacobian", 0.0, 32), ("Jacobian", 0.0, 100), ("both", 1.0, 4))  # beta and batch
+CASES = (("Jacobian", 0.0, 32), ("Jacobian", 0.0, 100), ("both", 1.0, 4))  # beta and batch
 REPEATS = 4
 
 QUICK = Budget(400, (32, 16), 2, 2, (1e-3, 1e-2), (1e-1,))

@@ -78,14 +78,13 @@ def compare(name: str, images: Images, budget: Budget, journal: Journal, advance
     if torch.cuda.is_available():
         images = {split: (x.cuda(), y.cuda()) for split, (x, y) in images.items()}
     checkpoint = journal.path.with_name("training.safetensors")  # of the one training that is at work
-    points = []
-    for method, trainings in budget.trainings():
-        seeds = []
-        for t in trainings:
-            advance(f"{name} {method} {t.jacobian_weight:g} {t.hessian_weight:g} seed {t.seed}")
-            seeds.append(journal.once({"data": data, **asdict(t)}, lambda t=t: evaluate(images, t, checkpoint)))
-        weights = {"jacobian_weight": trainings[0].jacobian_weight, "hessian_weight": trainings[0].hessian_weight}
-        points.append({"method": method, **weights, "seeds": seeds})
+    points = [{"method": method, "jacobian_weight": t.jacobian_weight, "hessian_weight": t.hessian_weight, "seeds": []}
+              for method, (t, *_) in budget.trainings()]  # fmt: skip
+    for seed in range(budget.seeds):
+        for point, (method, trainings) in zip(points, budget.trainings(), strict=True):
+            t = trainings[seed]
+            advance(f"{name} {method} {t.jacobian_weight:g} {t.hessian_weight:g} seed {seed}")
+            point["seeds"].append(journal.once({"data": data, **asdict(t)}, lambda t=t: evaluate(images, t, checkpoint)))
     chosen = {m: min((p for p in points if p["method"] == m), key=lambda p: mean(p, "validation_error")) for m in METHODS}
     return {"data": name, "samples": len(images["train"][0]), "points": points, "chosen": chosen, "matched": matched(points)}
 
