@@ -24,7 +24,7 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
     rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
     states (steps, 3, r), rows q, v, a, the Newton iterations (steps,), the norms of the last step's residuals, and the defects |G p| (steps,).
     Returns how many steps were done and how the last one ended."""
-    steps, m = len(forces), plan.strain.shape[1]
+    steps, m = len(forces), len(plan.strain)
     r, k = history.shape[1], len(plan.pull)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
     inertial = c[:k]
