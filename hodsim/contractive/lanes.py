@@ -5,7 +5,8 @@ A lane is one direction of one sample. Between its linear layers it carries p = 
     a = phi'(z) p                       p~ = phi' a~ + 2 phi'' p c~          phi'~  = sum over lanes of a~ p + c~ s
     c = phi''(z) p^2 + phi'(z) s        s~ = phi' c~                         phi''~ = sum over lanes of c~ p^2
 
-(~: the adjoint). What ends with a linear layer W is squared in front of it: |W a|^2 = a . (W^T W) a, whose adjoint 2 (W^T W) a is known by then.
+(~: the adjoint). What ends with a linear layer W is squared in front of it: |W a|^2 over all lanes is <W^T W, sum a a^T>,
+whose gradient by W is 2 W sum a a^T.
 Lanes go forward and back in chunks, so that nothing of all lanes is ever stored.
 """
 

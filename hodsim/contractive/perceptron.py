@@ -142,7 +142,8 @@ class Perceptron:
             (count * last.shape[0] * _lane(between, first.T), self._backward),
         ]
         widest = max(w.shape[0] for w in weights[:-1])
-        if ending and len(between) in (1, 2) and GRAM_MATRICES * widest**2 * first.element_size() <= request.budget:
+        alone = first.device.type == "cpu"  # one sample at a time leaves a GPU idle
+        if alone and ending and len(between) in (1, 2) and GRAM_MATRICES * widest**2 * first.element_size() <= request.budget:
             by_gram = _ByGram.of(path)
             ways.append((by_gram.multiply_adds(weights), by_gram.terms))
         return min(ways, key=lambda way: way[0])[1]
