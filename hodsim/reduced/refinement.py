@@ -53,8 +53,8 @@ def refine_weights(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes
         features = (model.subspace.features(run.q[STRIDE - 1 :: STRIDE]) for run in runs)
         return np.concatenate([truth.errors(g) for truth, g in zip(truths, features, strict=True)])
 
-    start = np.ones(len(cubature.weights))
-    found = least_squares(errors, start, bounds=(0, np.inf), diff_step=DIFFERENCE, max_nfev=EVALUATIONS)
+    start = np.ones(len(cubature.weights))  # in units of the weights as they are
+    found = least_squares(errors, start, bounds=(0, np.inf), diff_step=DIFFERENCE * start, max_nfev=EVALUATIONS)
     return scaled(found.x)
 
 
