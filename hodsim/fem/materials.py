@@ -24,13 +24,34 @@ from hodsim.fem import kernels
 
 
 class InvertedElementError(ValueError):
-    """A deformation in which a material's energy is infinite, so that it has no stress."""
+    """A deformation in which a material's energy is infinite, so that it has no stress; element is the first that is inverted."""
+
+    def __init__(self, element: int, name: str, reason: str):
+        super().__init__(f"{name} {reason}")
+        self.element, self.reason = element, reason
+
+    def at(self, element: int) -> InvertedElementError:
+        """The same of that element."""
+        return InvertedElementError(element, f"element {element}", self.reason)
 
 
 class Material:
     """A hyperelastic material; a new one writes `density` and, being a frozen dataclass, its constants.
 
-    F is (*B, 3, 3) everywhere; P and A are written into `out` where it is given, as in numpy."""
+    F is (*B, 3, 3) everywhere; P and A are written into `out` where it is given, as in numpy. A body may be made of several: `Composite`."""
+
+    @property
+    def constituents(self) -> tuple[Material, ...]:
+        """Itself, or those that a composite is made of."""
+        return (self,)
+
+    def among(self, elements: np.ndarray | slice) -> Material:
+        """What these of the elements are made of: the same, unless it is a composite."""
+        return self
+
+    def shares(self, elements: np.ndarray) -> list[tuple[Material, np.ndarray]]:
+        """Each material with the positions (k,) in elements (n,) of those that are made of it; a composite has several."""
+        return [(self, np.arange(len(elements)))]
 
     def density(self, F: Tensor) -> Tensor:
         """Psi [Pa] of one deformation gradient F (3, 3), in torch operations."""
@@ -191,7 +212,5 @@ def _refuse_inverted(F: np.ndarray) -> None:
         bad = ~(J > 0)
         first = tuple(int(i) for i in np.argwhere(bad)[0]) if F.ndim > 2 else ()
         name = f"element {first[0]}" if len(first) == 1 else f"F{list(first)}"
-        raise InvertedElementError(
-            f"{name} has det F = {J[first]:.3g}, one of {int(bad.sum())}; a neo-Hookean material needs det F > 0: "
-            "take smaller steps or loads, or StableNeoHookean"
-        )
+        reason = f"has det F = {J[first]:.3g}, one of {int(bad.sum())}; a neo-Hookean material needs det F > 0"
+        raise InvertedElementError(first[0] if first else 0, name, f"{reason}: take smaller steps or loads, or StableNeoHookean")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -92,8 +93,8 @@ def _sentence(error: ValidationError, file: Path, changed: Sequence[str]) -> str
 
 def _place(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where an error is, less pydantic's names of the alternatives of a union."""
-    alternatives = ("literal[", "constrained-", "int", "piecewise", "periodic")
-    return tuple(part for part in location if isinstance(part, int) or not part.startswith(alternatives))
+    alternatives = re.compile(r"literal\[.*|constrained-.*|int|piecewise|periodic")
+    return tuple(part for part in location if isinstance(part, int) or not alternatives.fullmatch(part))
 
 
 def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -141,7 +142,7 @@ def _lines(settings: Settings) -> Iterator[str]:
         if name == "material":
             yield from ("", f"# {fields['regions'].description}")
             for region, differing in settings.regions.items():
-                yield f"[regions.{json.dumps(region)}]"
+                yield f"[regions.{_key(region)}]"
                 yield from _body(differing)
         if name == "sweep":
             yield from ("", f"# {fields['cases'].description}")
@@ -163,7 +164,11 @@ def _line(name: str, value: Any, meaning: str | None) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

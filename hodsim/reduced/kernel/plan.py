@@ -38,10 +38,11 @@ class Plan(NamedTuple):
     network: np.ndarray  # weights and bias of each layer, one after the other
     activation: int  # of every layer: SILU or SQUARE
     mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
-    law: np.ndarray  # addresses of the material's stress, variation and energy (3,)
-    constants: np.ndarray  # of the material (3,)
-    strain: np.ndarray  # D over R over springs (9 n + k + s, m); row (3 i + j) n + e of D is for F_ij of element e
-    rest: np.ndarray  # F0 (9 n,)
+    laws: np.ndarray  # addresses of each material's stress, variation and energy (b, 3)
+    constants: np.ndarray  # of each material (b, 3)
+    ends: np.ndarray  # elements are in blocks of one material: where each ends (b,)
+    strain: np.ndarray  # D over R over springs (9 n + k + s, m); of the n' elements of a block, row (3 i + j) n' + e is for F_ij of the e-th
+    rest: np.ndarray  # F0 (9 n,), likewise
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
@@ -151,8 +152,9 @@ def lent_plan(plan):
         lent(plan.network),
         plan.activation,
         lent(plan.mixing),
-        plan.law,
+        plan.laws,
         lent(plan.constants),
+        plan.ends,
         lent(plan.strain),
         lent(plan.rest),
         lent(plan.volumes),
