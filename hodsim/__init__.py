@@ -2,6 +2,7 @@
 
 from hodsim.dynamics import State, backward_euler, bdf2, newmark, simulate, step
 from hodsim.fem import (
+    Composite,
     FullModel,
     Load,
     Material,
@@ -11,6 +12,8 @@ from hodsim.fem import (
     StVK,
     body_load,
     gravity,
+    group_force,
+    group_traction,
     point_load,
     traction,
 )
@@ -23,6 +26,7 @@ from hodsim.subspace import Model, Subspace, modal, pca
 
 __all__ = [
     "CompiledStep",
+    "Composite",
     "ConvergenceError",
     "Cubature",
     "CubicForce",
@@ -48,6 +52,8 @@ __all__ = [
     "derivatives",
     "generate_snapshots",
     "gravity",
+    "group_force",
+    "group_traction",
     "hessian",
     "jacobian",
     "laplacian",

@@ -30,11 +30,20 @@ def read(file: Path, changes: Iterable[str] = ()) -> Settings:
         raise FileNotFoundError(f"project file {file} does not exist; `hodsim init MESH` writes one") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} could not be read as TOML ({error})") from None
-    changed = [_change(content, change) for change in changes]
+    return _validated(content, changes, str(file))
+
+
+def changed(settings: Settings, changes: Iterable[str], name: str) -> Settings:
+    """Settings of that name with changes, each KEY=VALUE. Raises ValueError naming the change, its value and what was expected."""
+    return _validated(settings.model_dump(mode="json"), changes, name)
+
+
+def _validated(content: dict[str, Any], changes: Iterable[str], name: str) -> Settings:
+    made = [_change(content, change) for change in changes]
     try:
         return Settings.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise ValueError(_sentence(error, file, changed)) from None
+        raise ValueError(_sentence(error, name, made)) from None
 
 
 def write(settings: Settings) -> str:
@@ -70,7 +79,7 @@ EXPECTED = {
 }  # fmt: skip  # pydantic's kinds of error, in the words of this project
 
 
-def _sentence(error: ValidationError, file: Path, changed: Sequence[str]) -> str:
+def _sentence(error: ValidationError, file: str, changed: Sequence[str]) -> str:
     """The first of the errors, where it is, and how many more places are wrong."""
     errors = error.errors()
     first, place = errors[0], _place(errors[0]["loc"])
