@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.func import grad, jacfwd, vmap
 
 from hodsim import checks
 from hodsim.fem import kernels
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class InvertedElementError(ValueError):
@@ -59,15 +60,15 @@ class Material:
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
         """Psi(F) [Pa], (*B,); infinite where the material cannot be in that state."""
-        return _over(self.density, F)
+        return _over(self.density, F, order=0)
 
     def stress(self, F: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
         """First Piola-Kirchhoff stress P = dPsi/dF [Pa], (*B, 3, 3)."""
-        return _into(out, _over(grad(self.density), F))
+        return _into(out, _over(self.density, F, order=1))
 
     def stiffness(self, F: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
         """A_ijkl = dP_ij/dF_kl [Pa], (*B, 3, 3, 3, 3)."""
-        return _into(out, _over(jacfwd(grad(self.density)), F))
+        return _into(out, _over(self.density, F, order=2))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class StVK(Isotropic):
     """St. Venant-Kirchhoff: Hooke's law in the Green strain. Weak in strong compression."""
 
     def density(self, F: Tensor) -> Tensor:
-        E = (F.T @ F - torch.eye(3, dtype=F.dtype)) / 2
+        E = (F.T @ F - F.new_ones(3).diag()) / 2
         return self.mu * (E * E).sum() + self.lam / 2 * E.trace() ** 2
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
@@ -119,7 +120,7 @@ class NeoHookean(Isotropic):
     names the element."""
 
     def density(self, F: Tensor) -> Tensor:
-        log_J = torch.log(determinant(F))
+        log_J = determinant(F).log()
         return self.mu / 2 * ((F * F).sum() - 3) - self.mu * log_J + self.lam / 2 * log_J**2
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
@@ -149,7 +150,7 @@ class StableNeoHookean(Isotropic):
         mu, lam, alpha = self.constants
         squares = (F * F).sum()
         at_rest = lam / 2 * (1 - alpha) ** 2 - mu / 2 * np.log(4)
-        return mu / 2 * (squares - 3) + lam / 2 * (determinant(F) - alpha) ** 2 - mu / 2 * torch.log(squares + 1) - at_rest
+        return mu / 2 * (squares - 3) + lam / 2 * (determinant(F) - alpha) ** 2 - mu / 2 * (squares + 1).log() - at_rest
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
         return _energies(kernels.stable_neo_hookean_energy, F, *self.constants)
@@ -163,11 +164,15 @@ class StableNeoHookean(Isotropic):
 
 def determinant(F: Tensor) -> Tensor:
     """det F (3, 3) as a triple product: torch.det has no second derivative where singular values coincide."""
-    return F[0] @ torch.linalg.cross(F[1], F[2])
+    return F[0] @ F[1].cross(F[2], dim=0)
 
 
-def _over(function: Callable[[Tensor], Tensor], F: np.ndarray) -> np.ndarray:
-    """A torch function of one (3, 3) applied to each of F (*B, 3, 3)."""
+def _over(density: Callable[[Tensor], Tensor], F: np.ndarray, *, order: int) -> np.ndarray:
+    """The derivative of that order of a function of one (3, 3), at each of F (*B, 3, 3)."""
+    import torch  # here alone, for the closed forms do without, and so do the workers of a sweep
+    from torch.func import grad, jacfwd, vmap
+
+    function = (density, grad(density), jacfwd(grad(density)))[order]
     F = np.asarray(F, np.float64)
     stacked = torch.from_numpy(np.ascontiguousarray(F).reshape(-1, 3, 3))
     values = vmap(function)(stacked).detach().numpy()
