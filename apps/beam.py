@@ -42,8 +42,8 @@ def beam(
     Example: hodsim beam --quick
     """
     started = time.monotonic()
-    compile_ahead()
     settings = toml.changed(QUICK if quick else SETTINGS, set or (), "the beam's settings")
+    compile_ahead()
     project = Project(settings if output is None else settings.model_copy(update={"output": str(output)}), Path())
     full, folder = project.full, project.output
     say(f"[bold]The beam[/]: {len(full.mesh.tetrahedra)} tetrahedra, {full.n_dofs} degrees of freedom, everything in {folder}")

@@ -129,6 +129,10 @@ def test_simulate_pulls_at_a_side_by_its_name(folder):
         assert run.returncode == 0, run.stderr
         pulls.append(np.genfromtxt(folder / "pulled.csv", delimiter=",", names=True)["HoDNet_3_z"][-1])
     assert pulls[0] == 0 and pulls[1] > 1e-4
+    run = hodsim("simulate", "study", "--steps", 10, "--body", 0, 0, 0, "--force", "x-max", 0, 0, 0.4, "--output", "pushed.csv", folder=folder)
+    assert run.returncode == 0, run.stderr
+    pushed = np.genfromtxt(folder / "pushed.csv", delimiter=",", names=True)["HoDNet_3_z"][-1]
+    assert pushed == pytest.approx(pulls[1], rel=1e-6)  # 40 Pa on 0.01 m^2
     run = hodsim("simulate", "study/model.hod", "--traction", "lid", 0, 0, 1, "--output", "pulled.csv", folder=folder)
     assert run.returncode == 1 and "traction is 'lid'; expected one of x-min" in run.stderr
 
@@ -302,6 +306,13 @@ def test_a_mistake_ends_with_one_sentence(mesh, changes, sentence, tmp_path):
     assert run.stderr.startswith("hodsim: ") and run.stderr.count("\n") == 1
     assert sentence in run.stderr
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("arguments", [("beam", "--set", "sweep.train=0"), ("mesh", "info", "body.toml", "--set", "sweep.train=0")])
+def test_a_wrong_change_is_named_by_every_command_before_it_begins(folder, arguments):
+    run = hodsim(*arguments, folder=folder)
+    assert run.returncode == 1 and "--set sweep.train is 0; expected a number greater than 0" in run.stderr
+    assert not (folder / "out").exists()
 
 
 def test_results_of_other_settings_are_not_mixed_in(folder):

@@ -71,7 +71,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "material.density": POSITIVE,
     "regions": [
         ("3", "a section"), ("{top = 3}", "a section"), ("{top = {density = 0}}", "greater than 0"), ("{top = {colour = 1}}", "one of"),
-        ("{top = {poisson_ratio = 0.5}}", "less than 0.5"), ("{int = {youngs_modulus = -1}}", "greater than 0"),
+        ("{top = {poisson_ratio = 0.5}}", "less than 0.5"), ("{interior = {youngs_modulus = -1}}", "greater than 0"),
         ('{top = {kind = "wood"}}', "'StVK'"),
     ],
     "pins.on": [("[]", "at least 1"), ('"x-min"', "a list"), ("[1]", "text in quotes")],
@@ -132,6 +132,7 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(project, key
         ("mesh = 'b'\nmaterial.densty = 3", "body.toml: material.densty is 3, but there is no such setting; expected density, perhaps"),
         ("mesh = 'b'\nmaterial = 3", "body.toml: material is 3; expected a section"),
         ("mesh = 'b'\nseed = -1\nsweep.train = 0", "body.toml: seed is -1; expected at least 0 (and 1 more to mend)"),
+        ("mesh = 'b'\nregions.interior.density = -1", "body.toml: regions.interior.density is -1; expected a number greater than 0"),
         ("mesh = 'b'\n" + CASES.replace('"turn"', '"pull"'), "cases are called pull, shake, pull; expected a name of its own for each"),
         ("mesh = 'b'\n" + CASES.replace('"test"', '"train"'), "cases are for train, validation; expected some for each"),
         ("mesh = 'b'\n" + CASES.replace("[[0.5]]", "[[0.5, 1]]"), "cases[2].terms[0]: a value of twist is [0.5, 1.0]; expected 1 numbers"),
