@@ -199,7 +199,8 @@ class CompiledStep:
             step = mass / dt**2 + damping / dt + self._stiffness
             pull = np.linalg.inv(root).T  # R^-T
             self._plans[dt] = self._constants._replace(
-                strain=np.concatenate([self._constants.strain, root]),
+                strain=_stacked(self._constants.strain, root),
+                root=root,
                 pull=pull @ mixing,
                 drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
                 momentum=pull @ mass / dt**2,
@@ -209,7 +210,7 @@ class CompiledStep:
         if self._springs is None:
             return plan
         rows, tethers = self._springs
-        return plan._replace(strain=np.concatenate([plan.strain, rows]), tethers=tethers)
+        return plan._replace(strain=_stacked(self._constants.strain, plan.root, rows), tethers=tethers)
 
 
 def independent(mass: np.ndarray) -> np.ndarray:
@@ -254,7 +255,7 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     elements = _blocks(full, subspace, chosen, weights)
     mixed = len(mixing) < subspace.width
     if mixed:
-        elements["strain"] = np.ascontiguousarray(elements["strain"] @ mixing.T)
+        elements["strain"] = elements["strain"] @ mixing.T
     nothing = np.empty((0, len(mixing)))
     return kernel.Plan(
         widths=np.array(widths),
@@ -262,6 +263,7 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         activation=kernel.SQUARE if isinstance(trunk, Squares) else kernel.SILU,
         mixing=mixing if mixed else np.empty((0, 0)),
         **elements,
+        root=nothing,
         cubic=cubic,
         pull=nothing,
         drag=nothing,
@@ -285,6 +287,12 @@ def _blocks(full: FullModel, subspace: Subspace, chosen: np.ndarray, weights: np
         "rest": np.concatenate([np.empty(0), *(rest for _, rest in operators)]),
         "volumes": (weights * full.elements.volumes[chosen])[order],
     }
+
+
+def _stacked(*strains: np.ndarray) -> np.ndarray:
+    """Strains (n, m) of elements, inertia and springs as the kernel reads them: by feature, padded with zeros to whole vectors."""
+    together = np.concatenate(strains)
+    return np.ascontiguousarray(np.pad(together, ((0, -len(together) % kernel.ROWS), (0, 0))).T)
 
 
 def _mixed(subspace: Subspace, mixing: np.ndarray) -> Subspace:

@@ -41,8 +41,9 @@ class Plan(NamedTuple):
     laws: np.ndarray  # addresses of each material's stress, variation and energy (b, 3)
     constants: np.ndarray  # of each material (b, 3)
     ends: np.ndarray  # elements are in blocks of one material: where each ends (b,)
-    strain: np.ndarray  # D over R over springs (9 n + k + s, m); of the n' elements of a block, row (3 i + j) n' + e is for F_ij of the e-th
-    rest: np.ndarray  # F0 (9 n,), likewise
+    strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n' + e of a block of D is F_ij of its e-th
+    root: np.ndarray  # R (k, m)
+    rest: np.ndarray  # F0 (9 n,), in blocks
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
@@ -70,10 +71,10 @@ class Work(NamedTuple):
     lanes: np.ndarray  # (3, m, L)
     p: np.ndarray  # unbalanced force on the features (m,)
     force: np.ndarray  # a cubic potential's part of it (m,)
-    strain: np.ndarray  # values of F, of inertia and of springs (9 n + k + s,)
+    strain: np.ndarray  # values of F, of inertia and of springs, as in the plan
     stress: np.ndarray  # likewise, weighted
     dragged: np.ndarray  # (k,)
-    dF: np.ndarray  # lanes of the strain, by lane (L, 9 n + k + s)
+    dF: np.ndarray  # lanes of the strain, by lane (L, strains)
     dP: np.ndarray  # and of the stress
     accelerated: np.ndarray  # lanes of R g_a (k, L)
     drag: np.ndarray  # and of R^-T C g_v
@@ -92,7 +93,7 @@ def workspace(plan):
     widths, N = plan.widths, len(plan.cubic)
     layers, w, r, k, M = len(widths) - 1, widths.max(), widths[0], len(plan.pull), plan.mixing.shape[1]
     L = LANES * ((r + LANES - 1) // LANES)
-    rows, m = plan.strain.shape
+    m, rows = plan.strain.shape
     of_cubic = m if N > 0 else 0
     return Work(
         np.zeros((layers, 3, w)),
@@ -156,6 +157,7 @@ def lent_plan(plan):
         lent(plan.constants),
         plan.ends,
         lent(plan.strain),
+        lent(plan.root),
         lent(plan.rest),
         lent(plan.volumes),
         lent(plan.cubic),
