@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hodsim.project import Project
-from hodsim.snapshots import LoadShapes, bending_loads
+from hodsim.snapshots import LoadShapes, load_shapes
 from hodsim.subspace import Model
 
 ProjectPath = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project file (.toml), or the folder of results of one.")]
@@ -21,9 +21,9 @@ def time_step(*wanted: float | None) -> float:
     return next(dt for dt in wanted if dt is not None)
 
 
-def load_shapes(model: Model) -> LoadShapes:
+def trained_under(model: Model) -> LoadShapes:
     """The load shapes that a model was trained under."""
-    return bending_loads(model.full, **model.notes.get("settings", {}).get("loads", {}))
+    return load_shapes(model.full, **model.notes.get("settings", {}).get("loads", {}))
 
 
 def model_file(path: Path, changes: list[str] | None) -> tuple[Path, float | None]:

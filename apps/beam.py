@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from hodsim.apps.arguments import Set
 from hodsim.apps.console import say
 from hodsim.apps.report import make_report
 from hodsim.apps.snapshots import make_snapshots
 from hodsim.apps.train import make_model
 from hodsim.apps.view import show
-from hodsim.project import SHIPPED, Project, Settings
+from hodsim.project import SHIPPED, Project, Settings, toml
 from hodsim.project.settings import Simulation, Sweep, Training
 from hodsim.reduced import compile_ahead
 from hodsim.viewer import has_display
@@ -32,6 +33,7 @@ def beam(
     output: Annotated[Path | None, typer.Option(help="Folder for everything; default out/beam, or out/beam-quick.")] = None,
     view: Annotated[bool, typer.Option(help="Open the viewer at the end, where there is a display.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Processes for the snapshots; 0 takes one a core.")] = 0,
+    set: Set = None,
 ) -> None:
     """From mesh to report: simulate snapshots of the beam, train the network, compare it with PCA and the full model, show it.
 
@@ -40,8 +42,8 @@ def beam(
     Example: hodsim beam --quick
     """
     started = time.monotonic()
+    settings = toml.changed(QUICK if quick else SETTINGS, set or (), "the beam's settings")
     compile_ahead()
-    settings = QUICK if quick else SETTINGS
     project = Project(settings if output is None else settings.model_copy(update={"output": str(output)}), Path())
     full, folder = project.full, project.output
     say(f"[bold]The beam[/]: {len(full.mesh.tetrahedra)} tetrahedra, {full.n_dofs} degrees of freedom, everything in {folder}")

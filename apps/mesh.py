@@ -8,9 +8,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from hodsim.apps.arguments import Set
 from hodsim.apps.console import facts, say, working
 from hodsim.mesh import TetMesh
 from hodsim.mesh import fill as fill_surface
+from hodsim.project import Project
 from hodsim.report import Body, Scene, picture
 
 mesh = typer.Typer(name="mesh", help="Look at a mesh file, make a beam, fill a closed surface, tidy a mesh.", no_args_is_help=True)
@@ -19,17 +21,24 @@ Output = Annotated[Path, typer.Argument(help="Mesh file to write (.msh, .vtu, .v
 
 @mesh.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="Mesh of tetrahedra, in metres.")],
-    density: Annotated[float, typer.Option(help="In kilograms per cubic metre, for the mass.")] = 1e3,
+    file: Annotated[Path, typer.Argument(help="Mesh of tetrahedra, in metres, or a project (.toml, or its folder of results), for its mesh.")],
+    density: Annotated[float | None, typer.Option(help="In kilograms per cubic metre, for the mass; default: that of the project, or 1000.")] = None,
     output: Annotated[Path | None, typer.Option("--picture", help="Picture to draw; default: the mesh's name with .png, in this folder.")] = None,
+    set: Set = None,
 ) -> None:
-    """Say what a mesh holds and draw it: counts, volume, mass, bounding box, quality, connected parts, groups.
+    """Say what a mesh holds and draw it: counts, volume, mass, bounding box, quality, connected parts, groups; of a project, what is pinned, too.
 
-    Example: hodsim mesh info body.vtu --density 1100
+    Example: hodsim mesh info body.vtu --density 1100          or          hodsim mesh info body.toml --set pins.on='["wall"]'
     """
-    body = TetMesh.load(file)
+    if file.suffix == ".toml" or file.is_dir():
+        project = Project.open(file, set or ())
+        body, weighs, told = project.mesh, project.density, of_project(project)
+    else:
+        if set:
+            raise ValueError(f"--set {set[0]} changes a setting of a project, and {file} is a mesh; name the project")
+        body, weighs, told = TetMesh.load(file), 1e3, {}
     drawn = draw(body, output or Path(f"{file.stem}.png"), file.name)
-    facts(described(file, body, density))
+    facts(described(body, weighs if density is None else density) | told)
     say(f"saved {drawn}")
 
 
@@ -84,7 +93,17 @@ def saved(body: TetMesh, output: Path) -> None:
     say(f"saved {file}: {len(body.vertices)} vertices, {len(body.tetrahedra)} tetrahedra, worst quality {body.quality.min():.2g}")
 
 
-def described(file: Path, body: TetMesh, density: float) -> dict[str, str]:
+def of_project(project: Project) -> dict[str, str]:
+    """What a project makes of its mesh, line by line."""
+    full, materials = project.full, project.material.shares(np.arange(len(project.mesh.tetrahedra)))
+    return {
+        "pinned": f"{full.pinned.sum()} vertices on {', '.join(project.settings.pins.on)}; {full.n_dofs} degrees of freedom are left",
+        "material": ", ".join(f"{material!r} in {len(elements)} tetrahedra" for material, elements in materials),
+        "load shapes": ", ".join(project.load_shapes),
+    }
+
+
+def described(body: TetMesh, density: float | np.ndarray) -> dict[str, str]:
     """What there is to say of a mesh, line by line."""
     low, high = body.bounding_box
     worst, volume, parts = int(np.argmin(body.quality)), float(body.volumes.sum()), int(body.components.max()) + 1
@@ -94,7 +113,7 @@ def described(file: Path, body: TetMesh, density: float) -> dict[str, str]:
         "tetrahedra": f"{len(body.tetrahedra)}, {len(body.surface)} triangles on the surface",
         "bounding box": f"{size} m, from ({_numbers(low)}) to ({_numbers(high)}); coordinates are taken as metres",
         "volume": f"{volume:.6g} m^3",
-        "mass": f"{volume * density:.6g} kg at {density:g} kg/m^3",
+        "mass": f"{float((density * body.volumes).sum()):.6g} kg at {_range(density)} kg/m^3",
         "mean edge": f"{body.edge_length:.4g} m",
         "quality": f"worst {body.quality.min():.3g} (tetrahedron {worst}), median {np.median(body.quality):.3g}; 1 is regular, 0 flat",
         "connected parts": f"{parts}" + ("" if parts == 1 else "; each needs a pin of its own"),
@@ -110,6 +129,11 @@ def draw(body: TetMesh, output: Path, label: str) -> Path:
     at_rest = np.zeros((1, *body.vertices.shape))
     remark = f"{len(body.vertices)} vertices, {len(body.tetrahedra)} tetrahedra"
     return picture(output, Scene(body.vertices, body.surface, [Body(label, at_rest, "#0072b2", remark)], np.zeros(1)))
+
+
+def _range(values: float | np.ndarray) -> str:
+    low, high = np.min(values), np.max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _numbers(values: np.ndarray) -> str:

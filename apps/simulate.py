@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import numpy as np
 import typer
 
 from hodsim import dynamics, fem
-from hodsim.apps.arguments import ModelPath, Set, load_shapes, model_file, time_step
+from hodsim.apps.arguments import ModelPath, Set, model_file, time_step, trained_under
 from hodsim.apps.console import progress_bar, say
 from hodsim.fem import FullModel
 from hodsim.mesh import MOTIONS, TetMesh, save_motion
@@ -36,6 +35,9 @@ def simulate(
     traction: Annotated[
         tuple[str, float, float, float] | None, typer.Option(help="Force per area on a group of the mesh or a side, x-max for one: NAME X Y Z [Pa].")
     ] = None,
+    force: Annotated[
+        tuple[str, float, float, float] | None, typer.Option(help="Force in all on a group of the mesh or a side, x-max for one: NAME X Y Z [N].")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1)] = 200,
     dt: Annotated[float | None, typer.Option(help="Time step in seconds; default: that of the training.")] = None,
     scheme: Annotated[str, typer.Option(help=", ".join((VARIATIONAL, *dynamics.SCHEMES)))] = VARIATIONAL,
@@ -54,33 +56,27 @@ def simulate(
     file, wanted = model_file(model, set)
     loaded = Model.load(file)
     full, reduced = loaded.full, ReducedModel.of(loaded)
-    shapes = load_shapes(loaded)
-    force = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
-    if traction is not None:
-        name, *pressure = traction
-        force = force + surface_load(full, name, pressure)
+    shapes = trained_under(loaded)
+    load = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
+    for named, on_group in ((traction, fem.group_traction), (force, fem.group_force)):
+        if named is not None:
+            load = load + on_group(full, named[0], named[1:])
     interval = time_step(dt, wanted, loaded.notes["dt"])
     run = partial(_run, dt=interval, steps=steps)
     integrator = dynamics.SCHEMES.get(scheme, dynamics.backward_euler)
     motions = {}
     if compare:
-        motions["full model"] = [state.q for state in run(full, force, "full model", advance=partial(dynamics.step, scheme=integrator))]
+        motions["full model"] = [state.q for state in run(full, load, "full model", advance=partial(dynamics.step, scheme=integrator))]
     name, form = loaded.subspace.name, "variational" if scheme == VARIATIONAL else "euler-lagrange"
     if fallback:
-        motions[name] = guarded(reduced, force, dt=interval, steps=steps, integrator=integrator, form=form)
+        motions[name] = guarded(reduced, load, dt=interval, steps=steps, integrator=integrator, form=form)
     else:
         advance = partial(CompiledStep(reduced, form=form), scheme=integrator)
-        states = run(reduced, loaded.subspace.basis.T @ force, name, advance=advance)
+        states = run(reduced, loaded.subspace.basis.T @ load, name, advance=advance)
         motions[name] = [reduced.displacement(state) for state in states]
         report_trust(reduced, states)
     fields = {label: np.array([full.full_displacement(u) for u in motion]) for label, motion in motions.items()}
     say(f"saved {save(output, full.mesh, fields, interval)}")
-
-
-def surface_load(full: FullModel, name: str, pressure: Sequence[float]) -> np.ndarray:
-    """A force per area [Pa] on the triangles of a group, or on those whose vertices all lie in it or on a side, as (d,) [N]."""
-    group = full.mesh.groups.get(name)
-    return fem.traction(full, full.mesh.select(name, wanted="traction") if group is None or not len(group.triangles) else group.triangles, pressure)
 
 
 def _run(

@@ -24,7 +24,7 @@ def snapshots(
     Example: hodsim snapshots beam.toml --set material.density=1200
     """
     opened = Project.open(project, set or ())
-    opened.full  # is wrong before anything is written  # noqa: B018
+    opened.load_shapes  # what is wrong is said before anything is written  # noqa: B018
     with opened.at_work():
         make_snapshots(opened, workers=workers, scheduler=scheduler)
     say(f"Next: hodsim train {opened.output}")

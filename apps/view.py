@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hodsim.apps.arguments import Set, load_shapes, model_file
+from hodsim.apps.arguments import Set, model_file, trained_under
 from hodsim.apps.console import progress_bar, say, working
 from hodsim.checks import positive
 from hodsim.fem import FullModel
@@ -123,7 +123,7 @@ def make_player(file: Path, loaded: Model, beside: Sequence[str], dt: float) -> 
     for wanted in beside:
         name, model = another(wanted, file, loaded)
         models[name if name not in models else f"{name} ({wanted})"] = model
-    return Player(models, load_shapes(loaded), dt=dt)
+    return Player(models, trained_under(loaded), dt=dt)
 
 
 def another(wanted: str, file: Path, loaded: Model) -> tuple[str, FullModel | ReducedModel]:

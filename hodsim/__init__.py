@@ -1,64 +1,27 @@
-"""hodsim: reduced-order elastic simulation with high-order differentiable networks (HoD-Net). See README.md for a tour."""
+"""hodsim: reduced-order elastic simulation with high-order differentiable networks (HoD-Net). See README.md for a tour.
 
-from hodsim.dynamics import State, backward_euler, bdf2, newmark, simulate, step
-from hodsim.fem import (
-    FullModel,
-    Load,
-    Material,
-    NeoHookean,
-    Rayleigh,
-    StableNeoHookean,
-    StVK,
-    body_load,
-    gravity,
-    point_load,
-    traction,
-)
-from hodsim.mesh import TetMesh
-from hodsim.multicomplex import derivative, derivatives, hessian, jacobian, laplacian, left_contraction
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, variational_step
-from hodsim.snapshots import LoadCase, Snapshots, bending_loads, generate_snapshots, sweep
-from hodsim.solve import ConvergenceError
-from hodsim.subspace import Model, Subspace, modal, pca
+Its names are those of `public`, which is imported when the first of them is used: a worker process of a sweep needs a few layers only, and
+starts in half the time without the others, PyTorch among them.
+"""
 
-__all__ = [
-    "CompiledStep",
-    "ConvergenceError",
-    "Cubature",
-    "CubicForce",
-    "FullModel",
-    "Load",
-    "LoadCase",
-    "Material",
-    "Model",
-    "NeoHookean",
-    "Rayleigh",
-    "ReducedModel",
-    "Snapshots",
-    "StVK",
-    "StableNeoHookean",
-    "State",
-    "Subspace",
-    "TetMesh",
-    "backward_euler",
-    "bdf2",
-    "bending_loads",
-    "body_load",
-    "derivative",
-    "derivatives",
-    "generate_snapshots",
-    "gravity",
-    "hessian",
-    "jacobian",
-    "laplacian",
-    "left_contraction",
-    "modal",
-    "newmark",
-    "pca",
-    "point_load",
-    "simulate",
-    "step",
-    "sweep",
-    "traction",
-    "variational_step",
-]
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hodsim.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """A layer, or a public name."""
+    if not name.startswith("__") and find_spec(f"hodsim.{name}"):
+        return import_module(f"hodsim.{name}")
+    if name == "__all__" or not name.startswith("__"):
+        public = import_module("hodsim.public")
+        if name in ("__all__", *public.__all__):
+            return getattr(public, name)
+    raise AttributeError(f"module 'hodsim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *import_module("hodsim.public").__all__))

@@ -6,17 +6,19 @@ Arrays may be numpy arrays or torch tensors; each check returns its argument, so
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-A = TypeVar("A", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+A = TypeVar("A", np.ndarray, "torch.Tensor")
 
 
 def finite(name: str, array: A) -> A:
     """Return array; raise ValueError naming the first entry that is NaN or infinite."""
-    bad = ~(torch.isfinite(array) if isinstance(array, torch.Tensor) else np.isfinite(array))
+    bad = ~(np.isfinite(array) if isinstance(array, np.ndarray | np.generic) else array.isfinite())
     count = int(bad.sum())
     if count:
         first = np.argwhere(np.asarray(bad))[0]

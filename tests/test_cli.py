@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,12 +129,18 @@ def test_simulate_pulls_at_a_side_by_its_name(folder):
         assert run.returncode == 0, run.stderr
         pulls.append(np.genfromtxt(folder / "pulled.csv", delimiter=",", names=True)["HoDNet_3_z"][-1])
     assert pulls[0] == 0 and pulls[1] > 1e-4
+    run = hodsim("simulate", "study", "--steps", 10, "--body", 0, 0, 0, "--force", "x-max", 0, 0, 0.4, "--output", "pushed.csv", folder=folder)
+    assert run.returncode == 0, run.stderr
+    pushed = np.genfromtxt(folder / "pushed.csv", delimiter=",", names=True)["HoDNet_3_z"][-1]
+    assert pushed == pytest.approx(pulls[1], rel=1e-6)  # 40 Pa on 0.01 m^2
     run = hodsim("simulate", "study/model.hod", "--traction", "lid", 0, 0, 1, "--output", "pulled.csv", folder=folder)
     assert run.returncode == 1 and "traction is 'lid'; expected one of x-min" in run.stderr
 
 
-def test_export_writes_the_decoder(folder):
-    run = hodsim("export", "study/model.hod", "decoder.pt2", folder=folder)
+@pytest.mark.parametrize("model", ["study/model.hod", "body.toml", "study"])
+def test_export_writes_the_decoder(folder, model):
+    (folder / "decoder.pt2").unlink(missing_ok=True)
+    run = hodsim("export", model, "decoder.pt2", folder=folder)
     assert run.returncode == 0 and "saved decoder.pt2: q (B, 3) -> displacement (B, 20, 3) in metres, float32" in run.stdout
     assert (folder / "decoder.pt2").stat().st_size > 0
 
@@ -169,13 +176,41 @@ def test_a_region_has_a_material_of_its_own(tmp_path):
     core = (beam.vertices[beam.tetrahedra].mean(axis=1)[:, 0] < 0.2).astype(int) + 1
     meshio.Mesh(beam.vertices, [("tetra", beam.tetrahedra)], cell_data={"region": [core]}).write(tmp_path / "body.vtu")
     region = PROJECT.replace("body.msh", "body.vtu") + '[regions."region 2"]\nyoungs_modulus = 2e5\ndensity = 500.0\n'
-    (tmp_path / "body.toml").write_text(region)
+    (tmp_path / "body.toml").write_text(region + 'poisson_ratio = 0.3\nkind = "NeoHookean"\n')
     full = Project.open(tmp_path / "body.toml").full
-    np.testing.assert_allclose(full.modulus_factors * full.material.youngs_modulus, np.where(core == 2, 2e5, 1e5))
+    moduli = [material.youngs_modulus for material in full.material.constituents]
+    np.testing.assert_array_equal(np.take(moduli, full.material.kinds), np.where(core == 2, 2e5, 1e5))
     np.testing.assert_array_equal(full.density, np.where(core == 2, 500.0, 1000.0))
-    (tmp_path / "body.toml").write_text(region + "poisson_ratio = 0.3")
-    with pytest.raises(ValueError, match=r"regions\.region 2\.poisson_ratio is 0\.3, but there is no such setting"):
+    run = hodsim("mesh", "info", "body.toml", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    told = " ".join(run.stdout.split())
+    assert f"mass {0.004 * full.density.mean():g} kg at 500 to 1000 kg/m^3" in told and "pinned 4 vertices on x-min; 48 degrees of freedom" in told
+    assert "NeoHookean(youngs_modulus=200000.0, poisson_ratio=0.3) in 10 tetrahedra" in told
+    (tmp_path / "body.toml").write_text(region + "colour = 0.3")
+    with pytest.raises(ValueError, match=r"regions\.region 2\.colour is 0\.3, but there is no such setting"):
         Project.open(tmp_path / "body.toml")
+
+
+def test_groups_are_loaded_in_the_sweep_and_in_cases_of_ones_own(tmp_path):
+    """A traction on the free end and a force on a group; the model that comes of it knows them."""
+    beam = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+    lid = (np.abs(beam.vertices - [0.2, 0.05, 0.1]) < [0.21, 0.06, 1e-6]).all(axis=1)
+    TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(tmp_path / "body.vtu")
+    content = meshio.read(tmp_path / "body.vtu")
+    content.cells.append(meshio.CellBlock("triangle", beam.surface[lid[beam.surface].all(axis=1)]))
+    content.cell_data = {"part": [np.full(len(block.data), number) for number, block in enumerate(content.cells, 1)]}
+    content.write(tmp_path / "body.vtu")
+    settings = PROJECT.replace("body.msh", "body.vtu") + 'loads = {tractions = {x-max = 40}, forces = {"part 2" = 0.5}}\n'
+    (tmp_path / "body.toml").write_text(settings)
+    run = hodsim("snapshots", "body.toml", "--set", 'sweep.shapes=["traction x-max", "force part 2"]', "--workers", 1, folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    cases = Project.open(tmp_path / "study").snapshots().cases
+    assert {tuple(shape for shape, _ in case.terms) for case in cases} == {
+        ("traction x-max",), ("force part 2",), ("traction x-max", "force part 2")
+    }  # fmt: skip
+    run = hodsim("snapshots", "body.toml", "--set", 'loads.tractions={top = 3}', "--set", "output=other", folder=tmp_path)
+    assert run.returncode == 1 and "loads: traction is 'top'; expected one of x-min" in run.stderr and "'part 2'" in run.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_tidy_says_what_it_mended_and_quadratic_meshes_are_noticed(tmp_path):
@@ -273,6 +308,13 @@ def test_a_mistake_ends_with_one_sentence(mesh, changes, sentence, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize("arguments", [("beam", "--set", "sweep.train=0"), ("mesh", "info", "body.toml", "--set", "sweep.train=0")])
+def test_a_wrong_change_is_named_by_every_command_before_it_begins(folder, arguments):
+    run = hodsim(*arguments, folder=folder)
+    assert run.returncode == 1 and "--set sweep.train is 0; expected a number greater than 0" in run.stderr
+    assert not (folder / "out").exists()
+
+
 def test_results_of_other_settings_are_not_mixed_in(folder):
     run = hodsim("snapshots", "body.toml", "--set", "material.density=500", folder=folder)
     assert run.returncode == 1
@@ -283,6 +325,10 @@ def test_init_writes_a_project_that_the_commands_take(folder, tmp_path):
     shutil.copy(folder / "body.msh", tmp_path / "a body.msh")
     run = hodsim("init", "a body.msh", folder=tmp_path)
     assert run.returncode == 0 and "20 vertices, 20 tetrahedra, 0.4 x 0.1 x 0.1 m" in run.stdout
+    run = hodsim("init", "a body.msh", "--output", "other.toml", "--set", "material.density=500", folder=tmp_path)
+    assert run.returncode == 0 and Project.open(tmp_path / "other.toml").settings.material.density == 500
+    run = hodsim("init", "a body.msh", "--output", "wrong.toml", "--set", "material.density=-5", folder=tmp_path)
+    assert run.returncode == 1 and "--set material.density is -5; expected a number greater than 0" in run.stderr
     small = [word for change in ("simulation.steps=2", "sweep.train=1", "sweep.validation=1", "sweep.test=1") for word in ("--set", change)]
     assert hodsim("snapshots", "a body.toml", *small, "--workers", 1, folder=tmp_path).returncode == 0
     assert len(list(tmp_path.glob("out/a body/snapshots/*.h5"))) == 3
@@ -396,13 +442,18 @@ def test_ctrl_c_during_a_sweep_ends_in_one_sentence_and_loses_no_finished_case(t
     TetMesh.box((0.4, 0.1, 0.1), (12, 3, 3)).save(tmp_path / "body.msh")
     command = [Path(sys.executable).with_name("hodsim"), "snapshots", "body.toml", "--workers", "2"]
     (tmp_path / "body.toml").write_text('mesh = "body.msh"\noutput = "study"\nsweep.train = 200')
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("study/snapshots/*.h5")):
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)
-    _, errors = run.communicate(timeout=60)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell that runs these tests in the background has them ignore Ctrl-C
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listening
+    )
+    try:
+        while not list(tmp_path.glob("study/snapshots/*.h5")):
+            assert run.poll() is None
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)
+        _, errors = run.communicate()
+    finally:
+        run.kill()
     assert run.returncode == 130
     assert errors == "hodsim: stopped. What was finished is kept; the same command continues from there.\n"
     assert 0 < len(Project.open(tmp_path / "study").snapshots().cases) < 200

@@ -1,5 +1,6 @@
 """Mesh files: what is read is what was written, in every tetrahedral format; groups by name; every fault of a file is one sentence."""
 
+import re
 import warnings
 
 import meshio
@@ -236,6 +237,19 @@ def test_a_file_that_claims_gigabytes_is_refused_before_they_are_taken(name, tmp
     (tmp_path / name).write_bytes(CLAIMING[name].encode("latin-1"))
     with pytest.raises(ValueError, match=f"{name} claims .*, but has only .* bytes"):
         TetMesh.load(tmp_path / name)
+
+
+def test_an_xdmf_whose_hdf5_file_claims_gigabytes_that_it_does_not_hold_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    file = written(tmp_path, meshio.Mesh(BOX.vertices, [("tetra", BOX.tetrahedra)]), "h.xdmf")
+    (heavy,) = tmp_path.glob("*.h5")
+    with h5py.File(heavy, "w") as content:  # HDF5 keeps no more than what was written, and reads the rest as zeros
+        for name in ("data0", "data1"):
+            content.create_dataset(name, (3_000_000_000, 4), np.float64, chunks=(1000, 4))
+    text = re.sub(r'Dimensions="\d+', 'Dimensions="3000000000', file.read_text())
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"bodyh\.xdmf claims 3000000000 .*, but has only"):
+        TetMesh.load(file)
 
 
 def test_claims_of_tetgen_and_a_missing_half_are_refused(tmp_path):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from hodsim.dynamics import simulate
+from hodsim.fem import NeoHookean, StVK, traction
 from hodsim.mesh import TetMesh
 from hodsim.project import Project, Settings, toml
 from hodsim.snapshots import LoadCase, sweep
@@ -67,7 +69,11 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "material.youngs_modulus": POSITIVE,
     "material.poisson_ratio": [("0.5", "less than 0.5"), ("-1", "greater than -1"), ('"soft"', "a number")],
     "material.density": POSITIVE,
-    "regions": [("3", "a section"), ("{top = 3}", "a section"), ("{top = {density = 0}}", "greater than 0"), ("{top = {colour = 1}}", "one of")],
+    "regions": [
+        ("3", "a section"), ("{top = 3}", "a section"), ("{top = {density = 0}}", "greater than 0"), ("{top = {colour = 1}}", "one of"),
+        ("{top = {poisson_ratio = 0.5}}", "less than 0.5"), ("{interior = {youngs_modulus = -1}}", "greater than 0"),
+        ('{top = {kind = "wood"}}', "'StVK'"),
+    ],
     "pins.on": [("[]", "at least 1"), ('"x-min"', "a list"), ("[1]", "text in quotes")],
     "damping.mass": NUMBER,
     "damping.stiffness": NUMBER,
@@ -76,6 +82,9 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "simulation.scheme": CHOICE,
     "loads.reach": POSITIVE,
     "loads.twist": POSITIVE,
+    "loads.tractions": [("{lid = 0}", "greater than 0"), ("3", "a section"), ('{lid = "much"}', "a number")],
+    "loads.forces": [("{lid = -1}", "greater than 0"), ("[1]", "a section"), ("{lid = [1, 2, 3]}", "a number")],
+    "sweep.shapes": [("3", "a list"), ("[1]", "text in quotes"), ('["lid"]', "one of tip, body, twist")],
     "sweep.train": WHOLE,
     "sweep.validation": WHOLE,
     "sweep.test": WHOLE,
@@ -108,7 +117,7 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(project, key
         with pytest.raises(ValueError, match="expected") as caught:
             project(source, *changes)
         said = str(caught.value)
-        assert ("--set " if changes else "body.toml: ") in said or key.startswith("subspace")
+        assert ("--set " if changes else "body.toml: ") in said or key.startswith(("subspace", "sweep.shapes"))
         assert key.rpartition(".")[2] in said
         assert expected in said.partition("expected")[2], said
         assert "\n" not in said and "pydantic" not in said
@@ -123,11 +132,12 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_expected(project, key
         ("mesh = 'b'\nmaterial.densty = 3", "body.toml: material.densty is 3, but there is no such setting; expected density, perhaps"),
         ("mesh = 'b'\nmaterial = 3", "body.toml: material is 3; expected a section"),
         ("mesh = 'b'\nseed = -1\nsweep.train = 0", "body.toml: seed is -1; expected at least 0 (and 1 more to mend)"),
+        ("mesh = 'b'\nregions.interior.density = -1", "body.toml: regions.interior.density is -1; expected a number greater than 0"),
         ("mesh = 'b'\n" + CASES.replace('"turn"', '"pull"'), "cases are called pull, shake, pull; expected a name of its own for each"),
         ("mesh = 'b'\n" + CASES.replace('"test"', '"train"'), "cases are for train, validation; expected some for each"),
         ("mesh = 'b'\n" + CASES.replace("[[0.5]]", "[[0.5, 1]]"), "cases[2].terms[0]: a value of twist is [0.5, 1.0]; expected 1 numbers"),
         ("mesh = 'b'\n" + CASES.replace("[0.1, 0.2]", "[0.2, 0.1]"), "cases[0].terms[0]: 2 values until [0.2, 0.1] s; expected one value"),
-        ("mesh = 'b'\n" + CASES.replace('"tip"', '"top"'), "cases[0].terms[0].shape is \"top\"; expected 'tip', 'body' or 'twist'"),
+        ("mesh = 'b'\n" + CASES.replace('"tip"', '"top"'), "cases[0].terms[0].shape is \"top\"; expected one of tip, body, twist"),
         ("mesh = 'b'\n" + CASES.replace('"pull"', '"../pull"'), 'cases[0].name is "../pull"; expected letters'),
         ("mesh = 'b'\n" + CASES.replace("frequency = 2", "frequency = -2"), "cases[1].terms[0].frequency is -2; expected at least 0"),
     ],
@@ -150,7 +160,8 @@ def test_a_change_needs_no_quotes(project):
 
 
 def test_what_is_written_reads_as_it_was(project, tmp_path):
-    settings = project(SMALL + 'regions."a b" = {density = 3}\n' + CASES).settings
+    named = 'loads.tractions = {"surface 7" = 3, x-max = 2}\nregions."a b" = {density = 3, kind = "NeoHookean"}\n'
+    settings = project(SMALL.replace("{train", "{shapes = ['tip', 'traction surface 7'], train") + named + CASES).settings
     (tmp_path / "again.toml").write_text(toml.write(settings))
     assert toml.read(tmp_path / "again.toml") == settings
 
@@ -213,20 +224,61 @@ def test_a_mesh_that_comes_with_hodsim_has_a_name_that_holds_anywhere(tmp_path):
     assert project.full.n_dofs == 1542
 
 
-def test_regions_of_the_mesh_have_a_modulus_and_a_density_of_their_own(tmp_path):
+def test_a_case_that_changed_under_its_name_is_not_taken_for_the_new_one(project):
+    made = project(SMALL + CASES).generate(workers=1)
+    changed = project(SMALL + CASES.replace("[0, 0, 1], [0, 0, 0]", "[0, 0, 2], [0, 0, 0]"))
+    with pytest.raises(ValueError, match=r"pull\.h5 holds another load case of that name .* run `hodsim snapshots` again"):
+        changed.snapshots()
+    assert changed.generate(workers=1).digests[0] != made.digests[0]
+    assert [case.name for case in changed.snapshots().cases] == ["pull", "shake", "turn"]
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A project of a body of two regions, of which the one where x > 0.2 is called soft; with the tags of its elements."""
     beam = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
     tags = np.where(beam.vertices[beam.tetrahedra].mean(axis=1)[:, 0] > 0.2, 2, 1)
     content = meshio.Mesh(beam.vertices, [("tetra", beam.tetrahedra)], field_data={"soft": np.array([2, 3])})
     content.cell_data = {"gmsh:physical": [tags], "gmsh:geometrical": [tags]}
     content.write(tmp_path / "body.msh", file_format="gmsh22")
-    (tmp_path / "body.toml").write_text(SMALL + "regions.soft = {youngs_modulus = 2e4}\n")
-    full = Project.open(tmp_path / "body.toml", ["regions.soft.density=500"]).full
-    assert full.modulus_factors is not None
-    np.testing.assert_allclose(full.modulus_factors, np.where(tags == 2, 0.2, 1.0))
+
+    def halves(said: str, *changes: str) -> Project:
+        (tmp_path / "body.toml").write_text(SMALL + said)
+        return Project.open(tmp_path / "body.toml", changes)
+
+    return halves, tags
+
+
+def test_a_region_of_the_mesh_has_a_density_of_its_own(halves):
+    open_, tags = halves
+    full = open_("regions.soft = {density = 500}\n").full
+    assert full.material == StVK(1e5, 0.4)
     np.testing.assert_allclose(full.density, np.where(tags == 2, 500.0, 1000.0))
     assert full.vertex_mass.sum() == pytest.approx(0.75 * 0.4 * 0.01 * 1000)
-    made = Project.open(tmp_path / "body.toml").generate(workers=1)
-    assert made.fingerprint != full.fingerprint and np.isfinite(np.asarray(made.displacements)).all()
+
+
+def test_a_region_of_the_mesh_has_a_law_and_constants_of_its_own(halves):
+    open_, tags = halves
+    full = open_("regions.soft = {youngs_modulus = 2e4, poisson_ratio = 0.3}\n", "regions.soft.kind=NeoHookean").full
+    for tag, law in ((1, StVK(1e5, 0.4)), (2, NeoHookean(2e4, 0.3))):
+        ((material, _),) = full.material.shares(np.flatnonzero(tags == tag))
+        assert material == law
+    made = open_("").generate(workers=1)
+    assert made.fingerprint != full.fingerprint
+    assert open_("regions.soft = {poisson_ratio = 0.4}\n").full.fingerprint == made.fingerprint  # as everywhere
+
+
+def test_a_traction_on_a_side_is_what_moves_the_body(halves):
+    """The case's motion is that of the full model under the nodal forces of the traction."""
+    open_, _ = halves
+    term = '{shape = "traction x-max", signal = "piecewise", ends = [1], values = [[0, 0, -2]]}'
+    cases = "".join(f'[[cases]]\nname = "{split}"\nsplit = "{split}"\nterms = [{term}]\n' for split in ("train", "validation", "test"))
+    project = open_("loads.tractions = {x-max = 50}\n" + cases)
+    force = traction(project.full, project.mesh.select("x-max"), (0, 0, -100))
+    states = simulate(project.full, project.full.state(), 0.01, force=force, steps=3)
+    expected = np.array([state.q for state in states])
+    found = np.asarray(project.generate(workers=1).displacements)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())  # stored in single precision
 
 
 def test_paths_are_relative_to_the_file(project, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Snapshots: the sweep is a function of its seed, the files survive interruptions, bad ones are refused."""
 
 import os
+import signal
 import tracemalloc
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from cases import small_beam
 from hodsim import storage
 from hodsim.dynamics import simulate
 from hodsim.fem import FullModel, NeoHookean
-from hodsim.snapshots import LoadCase, Periodic, Piecewise, Record, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots import BENDING, LoadCase, Periodic, Piecewise, Record, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots.cases import FAMILIES, families
+from hodsim.snapshots.generate import _ctrl_c_remembered
 from hodsim.snapshots.trajectories import Source
 from hodsim.storage import reserved
 
@@ -38,6 +41,18 @@ def test_a_sweep_has_every_family_in_both_kinds_of_signal():
     seen = {(shape, type(signal)) for case in cases for shape, signal in case.terms}
     assert seen >= {(shape, kind) for shape in ("tip", "body", "twist") for kind in (Piecewise, Periodic)}
     assert any(len(signal.values) == 1 for case in cases for _, signal in case.terms if isinstance(signal, Piecewise))  # gravity
+
+
+def test_further_shapes_act_alone_and_at_once_and_leave_the_sweep_without_them_as_it_was():
+    standard = families(BENDING)
+    assert standard == FAMILIES
+    assert families((*BENDING, "traction lid", "force top")) == (*standard, ("traction lid",), ("force top",), ("traction lid", "force top"))
+    assert families(("twist", "traction lid")) == (("twist",), ("traction lid",), ("twist", "traction lid"))
+    assert families(("body",)) == (("body",), ("gravity",))
+    drawn = sweep(train=4, shapes=("twist", "traction lid"))
+    assert [[shape for shape, _ in case.terms] for case in drawn] == [["twist"], ["traction lid"], ["twist", "traction lid"], ["twist"]]
+    assert all(len(signal.values[0]) == (1 if shape == "twist" else 3)
+               for case in drawn for shape, signal in case.terms if isinstance(signal, Piecewise))  # fmt: skip
 
 
 def test_load_cases_survive_json():
@@ -251,3 +266,8 @@ def test_two_processes_are_not_at_work_in_one_folder(make, tmp_path):
 def test_a_longer_sweep_is_not_mixed_into_a_shorter_one(make):
     make(sweep(train=3))
     assert len(make(sweep(train=2)).cases) == 2
+
+
+def test_ctrl_c_after_the_last_case_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), _ctrl_c_remembered(at_once=False):
+        signal.raise_signal(signal.SIGINT)

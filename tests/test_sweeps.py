@@ -11,13 +11,13 @@ from concurrent.futures import wait
 
 import pytest
 
-from cases import small_beam
+from bodies import small_beam
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
 from hodsim.snapshots.processes import processes
 
 SWEEP_SCRIPT = """
 import sys
-from cases import small_beam
+from bodies import small_beam
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
 
 if __name__ == "__main__":
@@ -55,7 +55,7 @@ def test_killed_at_random_twenty_times_it_ends_the_same(tmp_path):
     script = """
 import os, random, signal, sys, threading, time
 from pathlib import Path
-from cases import small_beam
+from bodies import small_beam
 from hodsim.snapshots import bending_loads, generate_snapshots, sweep
 
 full, directory = small_beam(), Path(sys.argv[1])

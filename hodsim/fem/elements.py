@@ -95,7 +95,7 @@ class Elements:
             part = F[start : start + CHUNK]
             A = self._A[: 81 * len(part)].reshape(3, 3, 3, 3, -1)
             K = self._K[: 9 * len(PAIRS) * len(part)].reshape(len(PAIRS), 9, -1)
-            material.stiffness(part, out=_as_tensors(A))
+            material.among(slice(start, start + CHUNK)).stiffness(part, out=_as_tensors(A))
             _element_stiffness(A, self.gradients, self.volumes, start, K)
             _add_blocks(K, self._slots, start, self._blocks)
         _write_data(self._blocks, self._first, self._stride, out)

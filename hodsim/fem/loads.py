@@ -72,9 +72,45 @@ def traction(full: FullModel, where: np.ndarray, traction: Sequence[float]) -> n
         triangles = checks.shape("where", where, (None, 3))
     if len(triangles) == 0:
         raise ValueError("the traction acts on no triangle; expected a mask that holds all vertices of some surface triangles")
-    x = mesh.vertices[triangles]
-    areas = np.linalg.norm(np.cross(x[:, 1] - x[:, 0], x[:, 2] - x[:, 0]), axis=1) / 2
-    return full.restrict(_gathered(full, triangles, areas[:, None] / 3 * _vector("traction", traction)))
+    return full.restrict(_gathered(full, triangles, _areas(full, triangles)[:, None] / 3 * _vector("traction", traction)))
+
+
+def group_traction(full: FullModel, name: str, pull: Sequence[float]) -> np.ndarray:
+    """A force per area (3,) [Pa] on the triangles of a group, or on those whose vertices all lie in it or on a side of the body, (d,) [N].
+
+    Raises ValueError for a name that the mesh does not have, and where all that is loaded is pinned."""
+    return _acting("traction", name, traction(full, _surface_of(full, name, "traction"), pull), pull)
+
+
+def group_force(full: FullModel, name: str, force: Sequence[float]) -> np.ndarray:
+    """A force (3,) [N] in all, spread evenly over the volume of a region, the triangles of a group or a side, or the vertices of one that has
+    neither, as (d,) [N]. What falls to pinned vertices is lost. Raises ValueError as `group_traction` does."""
+    mesh, total = full.mesh, _vector("force", force)
+    triangles, group = _surface_of(full, name, "force"), mesh.groups.get(name)
+    if group is not None and len(group.tetrahedra):
+        weights = _gathered(full, mesh.tetrahedra[group.tetrahedra], mesh.volumes[group.tetrahedra, None])
+    elif len(triangles):
+        weights = _gathered(full, triangles, _areas(full, triangles)[:, None])
+    else:
+        weights = np.tile(mesh.select(name)[:, None], (1, 3))
+    return _acting("force", name, full.restrict(weights / weights[:, 0].sum() * total), force)
+
+
+def _surface_of(full: FullModel, name: str, wanted: str) -> np.ndarray:
+    """The triangles (S, 3) of a group, or those of the surface whose vertices all lie in it or on a side."""
+    mask, group = full.mesh.select(name, wanted=wanted), full.mesh.groups.get(name)
+    return full.mesh.surface[mask[full.mesh.surface].all(axis=1)] if group is None or not len(group.triangles) else group.triangles
+
+
+def _acting(what: str, name: str, nodal: np.ndarray, given: Sequence[float]) -> np.ndarray:
+    if np.any(given) and not nodal.any():
+        raise ValueError(f"a {what} on {name!r} does nothing: every vertex of it is pinned; load another group or side, or pin another")
+    return nodal
+
+
+def _areas(full: FullModel, triangles: np.ndarray) -> np.ndarray:
+    x = full.mesh.vertices[triangles]
+    return np.linalg.norm(np.cross(x[:, 1] - x[:, 0], x[:, 2] - x[:, 0]), axis=1) / 2
 
 
 def _vector(name: str, value: Sequence[float]) -> np.ndarray:

@@ -13,24 +13,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.func import grad, jacfwd, vmap
 
 from hodsim import checks
 from hodsim.fem import kernels
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class InvertedElementError(ValueError):
-    """A deformation in which a material's energy is infinite, so that it has no stress."""
+    """A deformation in which a material's energy is infinite, so that it has no stress; element is the first that is inverted."""
+
+    def __init__(self, element: int, name: str, reason: str):
+        super().__init__(f"{name} {reason}")
+        self.element, self.reason = element, reason
+
+    def at(self, element: int) -> InvertedElementError:
+        """The same of that element."""
+        return InvertedElementError(element, f"element {element}", self.reason)
 
 
 class Material:
     """A hyperelastic material; a new one writes `density` and, being a frozen dataclass, its constants.
 
-    F is (*B, 3, 3) everywhere; P and A are written into `out` where it is given, as in numpy."""
+    F is (*B, 3, 3) everywhere; P and A are written into `out` where it is given, as in numpy. A body may be made of several: `Composite`."""
+
+    @property
+    def constituents(self) -> tuple[Material, ...]:
+        """Itself, or those that a composite is made of."""
+        return (self,)
+
+    def among(self, elements: np.ndarray | slice) -> Material:
+        """What these of the elements are made of: the same, unless it is a composite."""
+        return self
+
+    def shares(self, elements: np.ndarray) -> list[tuple[Material, np.ndarray]]:
+        """Each material with the positions (k,) in elements (n,) of those that are made of it; a composite has several."""
+        return [(self, np.arange(len(elements)))]
 
     def density(self, F: Tensor) -> Tensor:
         """Psi [Pa] of one deformation gradient F (3, 3), in torch operations."""
@@ -38,15 +60,15 @@ class Material:
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
         """Psi(F) [Pa], (*B,); infinite where the material cannot be in that state."""
-        return _over(self.density, F)
+        return _over(self.density, F, order=0)
 
     def stress(self, F: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
         """First Piola-Kirchhoff stress P = dPsi/dF [Pa], (*B, 3, 3)."""
-        return _into(out, _over(grad(self.density), F))
+        return _into(out, _over(self.density, F, order=1))
 
     def stiffness(self, F: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
         """A_ijkl = dP_ij/dF_kl [Pa], (*B, 3, 3, 3, 3)."""
-        return _into(out, _over(jacfwd(grad(self.density)), F))
+        return _into(out, _over(self.density, F, order=2))
 
 
 @dataclass(frozen=True)
@@ -80,7 +102,7 @@ class StVK(Isotropic):
     """St. Venant-Kirchhoff: Hooke's law in the Green strain. Weak in strong compression."""
 
     def density(self, F: Tensor) -> Tensor:
-        E = (F.T @ F - torch.eye(3, dtype=F.dtype)) / 2
+        E = (F.T @ F - F.new_ones(3).diag()) / 2
         return self.mu * (E * E).sum() + self.lam / 2 * E.trace() ** 2
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
@@ -98,7 +120,7 @@ class NeoHookean(Isotropic):
     names the element."""
 
     def density(self, F: Tensor) -> Tensor:
-        log_J = torch.log(determinant(F))
+        log_J = determinant(F).log()
         return self.mu / 2 * ((F * F).sum() - 3) - self.mu * log_J + self.lam / 2 * log_J**2
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
@@ -128,7 +150,7 @@ class StableNeoHookean(Isotropic):
         mu, lam, alpha = self.constants
         squares = (F * F).sum()
         at_rest = lam / 2 * (1 - alpha) ** 2 - mu / 2 * np.log(4)
-        return mu / 2 * (squares - 3) + lam / 2 * (determinant(F) - alpha) ** 2 - mu / 2 * torch.log(squares + 1) - at_rest
+        return mu / 2 * (squares - 3) + lam / 2 * (determinant(F) - alpha) ** 2 - mu / 2 * (squares + 1).log() - at_rest
 
     def energy_density(self, F: np.ndarray) -> np.ndarray:
         return _energies(kernels.stable_neo_hookean_energy, F, *self.constants)
@@ -142,11 +164,15 @@ class StableNeoHookean(Isotropic):
 
 def determinant(F: Tensor) -> Tensor:
     """det F (3, 3) as a triple product: torch.det has no second derivative where singular values coincide."""
-    return F[0] @ torch.linalg.cross(F[1], F[2])
+    return F[0] @ F[1].cross(F[2], dim=0)
 
 
-def _over(function: Callable[[Tensor], Tensor], F: np.ndarray) -> np.ndarray:
-    """A torch function of one (3, 3) applied to each of F (*B, 3, 3)."""
+def _over(density: Callable[[Tensor], Tensor], F: np.ndarray, *, order: int) -> np.ndarray:
+    """The derivative of that order of a function of one (3, 3), at each of F (*B, 3, 3)."""
+    import torch  # here alone, for the closed forms do without, and so do the workers of a sweep
+    from torch.func import grad, jacfwd, vmap
+
+    function = (density, grad(density), jacfwd(grad(density)))[order]
     F = np.asarray(F, np.float64)
     stacked = torch.from_numpy(np.ascontiguousarray(F).reshape(-1, 3, 3))
     values = vmap(function)(stacked).detach().numpy()
@@ -191,7 +217,5 @@ def _refuse_inverted(F: np.ndarray) -> None:
         bad = ~(J > 0)
         first = tuple(int(i) for i in np.argwhere(bad)[0]) if F.ndim > 2 else ()
         name = f"element {first[0]}" if len(first) == 1 else f"F{list(first)}"
-        raise InvertedElementError(
-            f"{name} has det F = {J[first]:.3g}, one of {int(bad.sum())}; a neo-Hookean material needs det F > 0: "
-            "take smaller steps or loads, or StableNeoHookean"
-        )
+        reason = f"has det F = {J[first]:.3g}, one of {int(bad.sum())}; a neo-Hookean material needs det F > 0"
+        raise InvertedElementError(first[0] if first else 0, name, f"{reason}: take smaller steps or loads, or StableNeoHookean")

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from hodsim import checks
 from hodsim.dynamics import State
+from hodsim.fem.composite import Composite
 from hodsim.fem.elements import Elements, scalar_mass
 from hodsim.fem.materials import InvertedElementError, Material
 from hodsim.fem.pins import check_every_part_is_held, pin_mask
@@ -43,14 +44,13 @@ class Rayleigh:
 
 
 class FullModel:
-    """An elastic body of one kind of material whose pinned vertices do not move.
+    """An elastic body whose pinned vertices do not move.
 
-    density [kg/m^3], a number or one of each element (T,); modulus_factors (T,): Young's modulus of each element over
-    that of the material (Poisson's ratio is the same everywhere), or None for a uniform body; `mesh.per_element` makes both from the mesh's
-    groups. pinned: mask (V,) or indices of vertices, or None for a free body; lumped: a diagonal mass matrix in place of the
+    material: one for all elements, or a `Composite`; density [kg/m^3], a number or one of each element (T,), which `mesh.per_element` makes
+    from the mesh's groups. pinned: mask (V,) or indices of vertices, or None for a free body; lumped: a diagonal mass matrix in place of the
     consistent one. Displacements, velocities and forces are flat (d,): x, y, z of each free vertex in the order of the mesh.
 
-    Attributes: mesh, material, density, modulus_factors, damping, lumped; pinned, a mask (V,); free, the d free ones of the 3 V coordinates; n_dofs;
+    Attributes: mesh, material, density, damping, lumped; pinned, a mask (V,); free, the d free ones of the 3 V coordinates; n_dofs;
     vertex_mass (V,) [kg]; rounding_force, the norm [N] below which a residual is rounding;
     pattern, mass, rest_stiffness and damping_matrix (or None), csr (d, d); solver, for matrices on pattern.
 
@@ -66,12 +66,12 @@ class FullModel:
         pinned: np.ndarray | None,
         damping: Rayleigh = Rayleigh(),
         lumped: bool = False,
-        modulus_factors: np.ndarray | None = None,
     ):
         self.mesh, self.material, self.damping, self.lumped = mesh, material, damping, lumped
         count = len(mesh.tetrahedra)
         self.density = _positive_each("density", density, count) if isinstance(density, np.ndarray) else checks.positive("density", density)
-        self.modulus_factors = None if modulus_factors is None else _positive_each("modulus_factors", modulus_factors, count)
+        if isinstance(material, Composite):
+            checks.shape("kinds of the materials", material.kinds, (count,))
         self.pinned = pin_mask(pinned, len(mesh.vertices))
         if pinned is not None:
             check_every_part_is_held(mesh, self.pinned)
@@ -87,8 +87,7 @@ class FullModel:
         order = np.concatenate([self._free_vertices, np.flatnonzero(self.pinned)])
         number = np.argsort(order)
         tetrahedra = number[self.mesh.tetrahedra]
-        # the energy density of every material is proportional to Young's modulus: a factor on it is one on the volume
-        self.elements = Elements(self.mesh.vertices[order], tetrahedra, len(self._free_vertices), weights=self.modulus_factors)
+        self.elements = Elements(self.mesh.vertices[order], tetrahedra, len(self._free_vertices))
         self._field, self._force = np.zeros(self.mesh.vertices.shape), np.empty(self.mesh.vertices.shape)
         self._u, self._f = self._field.reshape(-1)[: self.n_dofs], self._force.reshape(-1)[: self.n_dofs]
         self.pattern = self.elements.pattern
@@ -143,7 +142,7 @@ class FullModel:
 
     def __reduce__(self):  # solvers and buffers do not travel to another process: they are made again there
         pinned = self.pinned if self.pinned.any() else None
-        return _rebuild, (self.mesh, self.material, self.density, pinned, self.damping, self.lumped, self.modulus_factors)
+        return _rebuild, (self.mesh, self.material, self.density, pinned, self.damping, self.lumped)
 
     # Elasticity
 
@@ -204,7 +203,8 @@ class FullModel:
         q, v, force = (zero if x is None else self._check(name, x) for name, x in (("q", q), ("v", v), ("force", force)))
         if not np.isfinite(self.elastic_energy(q)):
             element = int(np.argmin(np.linalg.det(self.elements.deformation_gradient(self._set(q)))))
-            raise ValueError(f"q inverts tetrahedron {element}, where {type(self.material).__name__} is not defined; start from a smaller q")
+            ((material, _),) = self.material.shares(np.array([element]))
+            raise ValueError(f"q inverts tetrahedron {element}, where {type(material).__name__} is not defined; start from a smaller q")
         unbalanced = self.residual(q, v, zero, force)
         return State(0.0, q, v, -self._over_mass(unbalanced))
 
@@ -231,8 +231,6 @@ class FullModel:
         """What tells this model from any other: 16 hexadecimal digits of its mesh, material, density, mass, damping and pins."""
         density = self.density if isinstance(self.density, float | int) else self.density.tolist()
         parts = [self.mesh.fingerprint, self.material, density, self.lumped, self.damping, np.flatnonzero(self.pinned).tolist()]
-        if self.modulus_factors is not None:
-            parts.append(self.modulus_factors.tolist())
         return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()[:16]
 
     def _check(self, name: str, x: np.ndarray) -> np.ndarray:
@@ -272,5 +270,5 @@ def _positive_each(name: str, values: np.ndarray, count: int) -> np.ndarray:
     return values
 
 
-def _rebuild(mesh, material, density, pinned, damping, lumped, modulus_factors) -> FullModel:
-    return FullModel(mesh, material, density=density, pinned=pinned, damping=damping, lumped=lumped, modulus_factors=modulus_factors)
+def _rebuild(mesh, material, density, pinned, damping, lumped) -> FullModel:
+    return FullModel(mesh, material, density=density, pinned=pinned, damping=damping, lumped=lumped)

@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import meshio
@@ -29,12 +30,13 @@ CLAIMS = {  # how a format says the number of its vertices and cells; several nu
     ".msh": rb"\$(?:Nodes|Elements)\s+(\d+)(?: +(\d+))?",
     ".vtk": rb"^(?:POINTS|CELLS)\s+(\d+)",
     ".vtu": rb"NumberOf(?:Points|Cells)=[\"'](\d+)",
+    ".xdmf": rb"(?:NumberOfElements|Dimensions)=[\"'](\d+)",
     ".mesh": rb"^\s*(?:Vertices|Tetrahedra)\s+(\d+)",
     ".node": rb"\A(?:\s*#[^\n]*\n)*\s*(\d+)",
     ".ele": rb"\A(?:\s*#[^\n]*\n)*\s*(\d+)",
     ".ply": rb"element\s+(?:vertex|face)\s+(\d+)",
 }
-DENSEST = {".vtu": 2000}  # vertices or cells a byte: 1 without compression, and zlib makes a thousand bytes one
+DENSEST = {".vtu": 2000, ".xdmf": 2000}  # vertices or cells a byte: 1 without compression, and zlib makes a thousand bytes one
 
 
 class MeshNotice(UserWarning):
@@ -116,10 +118,11 @@ def _check_claims(path: Path) -> None:
     for file in companions:
         if not file.is_file():
             raise ValueError(f"{path} needs {file} beside it, which does not exist: vertices are in .node, tetrahedra in .ele")
+        held = sum(other.stat().st_size for other in path.parent.glob(f"{escape(path.stem)}*")) if suffix == ".xdmf" else file.stat().st_size
         for match in re.finditer(CLAIMS[suffix], file.read_bytes(), re.MULTILINE):
             claimed = max(int(number) for number in match.groups() if number)
-            if claimed > DENSEST.get(suffix, 1) * file.stat().st_size:
-                raise ValueError(f"{file} claims {claimed} vertices or cells, but has only {file.stat().st_size} bytes: it is cut short or damaged")
+            if claimed > DENSEST.get(suffix, 1) * held:
+                raise ValueError(f"{file} claims {claimed} vertices or cells, but has only {held} bytes: it is cut short or damaged")
 
 
 def write(path: Path | str, content: meshio.Mesh) -> Path:

@@ -186,7 +186,8 @@ class TetMesh:
             if not len(rows):
                 raise ValueError(f"group {name!r} has no tetrahedra; expected a region, such as one of {self._regions()}")
             if (clash := rows[~np.isnan(found[rows]) & (found[rows] != value)]).size:
-                raise ValueError(f"group {name!r} shares element {clash[0]} with a region of value {found[clash[0]]:g}; expected one value each")
+                other = next(region for region in values if clash[0] in self.group(region).tetrahedra)
+                raise ValueError(f"group {name!r} shares element {clash[0]} with {other!r}, which is not like it; expected regions apart or alike")
             found[rows] = value
         bare = np.isnan(found)
         if default is None and bare.any():

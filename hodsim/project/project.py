@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from hodsim.dynamics import SCHEMES
-from hodsim.fem import FullModel, Rayleigh
+from hodsim.fem import Composite, FullModel, Material, Rayleigh
 from hodsim.fem.pins import check_no_rigid_motion
 from hodsim.mesh import TetMesh
 from hodsim.project import toml
+from hodsim.project.settings import Material as MaterialSettings
 from hodsim.project.settings import Settings
-from hodsim.snapshots import LoadCase, LoadShapes, Snapshots, bending_loads, generate_snapshots, sweep
+from hodsim.snapshots import LoadCase, LoadShapes, Snapshots, generate_snapshots, load_shapes, sweep
 from hodsim.snapshots.generate import Progress
 from hodsim.storage import reserved, write_atomically
 from hodsim.subspace.archive import MATERIALS
@@ -74,27 +75,31 @@ class Project:
     def full(self) -> FullModel:
         """The full model. Raises ValueError or FileNotFoundError naming what is wrong with mesh or settings."""
         s, mesh = self.settings, self.mesh
-        material = MATERIALS[s.material.kind](youngs_modulus=s.material.youngs_modulus, poisson_ratio=s.material.poisson_ratio)
-        try:
+        with _said_of("pins.on"):
             pinned = np.any([mesh.select(name) for name in s.pins.on], axis=0)
             check_no_rigid_motion(mesh, pinned)
-        except ValueError as error:
-            raise ValueError(f"pins.on: {error}") from None
-        density, modulus = self._in_regions("density"), self._in_regions("youngs_modulus")
-        return FullModel(
-            mesh, material, density=s.material.density if density is None else density, pinned=pinned,
-            damping=Rayleigh(s.damping.mass, s.damping.stiffness), modulus_factors=None if modulus is None else modulus / s.material.youngs_modulus,
-        )  # fmt: skip
+        damping = Rayleigh(s.damping.mass, s.damping.stiffness)
+        return FullModel(mesh, self.material, density=self.density, pinned=pinned, damping=damping)
 
-    def _in_regions(self, name: str) -> np.ndarray | None:
-        """A number of the material for each element (T,), if it differs anywhere."""
-        values = {region: value for region, said in self.settings.regions.items() if (value := getattr(said, name)) is not None}
-        if not values:
-            return None
-        try:
-            return self.mesh.per_element(values, default=getattr(self.settings.material, name))
-        except ValueError as error:
-            raise ValueError(f"regions: {error}") from None
+    @property
+    def material(self) -> Material:
+        """That of the body, a composite where the law or its constants differ in some region. Raises ValueError for regions that do not fit."""
+        everywhere = self.settings.material
+        said = {name: everywhere.model_copy(update=region.model_dump(exclude_none=True)) for name, region in self.settings.regions.items()}
+        laws = {name: _law(material) for name, material in said.items()}
+        if all(law == _law(everywhere) for law in laws.values()):
+            return _law(everywhere)
+        with _said_of("regions"):
+            return Composite.of_regions(self.mesh, laws, default=_law(everywhere))
+
+    @property
+    def density(self) -> float | np.ndarray:
+        """[kg/m^3], one for each element (T,) if it differs anywhere. Raises ValueError for regions that do not fit."""
+        everywhere = self.settings.material.density
+        values = {name: everywhere if region.density is None else region.density for name, region in self.settings.regions.items()}
+        with _said_of("regions"):
+            found = self.mesh.per_element(values, default=everywhere)
+        return everywhere if (found == everywhere).all() else found
 
     @cached_property
     def mesh(self) -> TetMesh:
@@ -105,7 +110,8 @@ class Project:
 
     @cached_property
     def load_shapes(self) -> LoadShapes:
-        return bending_loads(self.full, reach=self.settings.loads.reach, twist=self.settings.loads.twist)
+        with _said_of("loads"):
+            return load_shapes(self.full, **self.settings.loads.model_dump())
 
     @cached_property
     def cases(self) -> list[LoadCase]:
@@ -131,7 +137,8 @@ class Project:
 
     def _sweep(self, **sizes: int) -> list[LoadCase]:
         s = self.settings.simulation
-        return sweep(**sizes, seed=self.settings.seed, duration=s.steps * s.dt)
+        shapes = self.settings.sweep.shapes or tuple(self.settings.loads.shapes)
+        return sweep(**sizes, seed=self.settings.seed, duration=s.steps * s.dt, shapes=shapes)
 
     def generate(self, *, workers: int, scheduler: str | None = None, progress: Progress | None = None) -> Snapshots:
         """The snapshots, of which those that are not there yet are simulated."""
@@ -189,8 +196,21 @@ class Project:
 def _physics(settings: Settings) -> dict[str, Any]:
     """What the snapshots depend on; how many cases there are may change, and a case is compared by itself."""
     said = settings.model_dump(mode="json", exclude=FREE | {"cases"})
-    said["sweep"] = {"precision": said["sweep"]["precision"]}
+    said["sweep"] = {name: said["sweep"][name] for name in ("precision", "shapes")}
     return said
+
+
+def _law(material: MaterialSettings) -> Material:
+    return MATERIALS[material.kind](youngs_modulus=material.youngs_modulus, poisson_ratio=material.poisson_ratio)
+
+
+@contextmanager
+def _said_of(key: str) -> Iterator[None]:
+    """Errors about what the mesh has, with the key of the setting that they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from hodsim.snapshots import LoadCase
+from hodsim.snapshots import BENDING, LoadCase, group_names
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
-COMPONENTS = {"tip": 3, "body": 3, "twist": 1}  # of the load shapes of `bending_loads`
+LAWS = Literal["StVK", "NeoHookean", "StableNeoHookean"]
+RATIO = Field(gt=-1, lt=0.5)
 
 
 class Section(BaseModel):
@@ -21,16 +22,18 @@ class Section(BaseModel):
 class Material(Section):
     """The elastic solid."""
 
-    kind: Literal["StVK", "NeoHookean", "StableNeoHookean"] = Field(default="StVK", description="StVK, NeoHookean or StableNeoHookean")
+    kind: LAWS = Field(default="StVK", description="StVK, NeoHookean or StableNeoHookean")
     youngs_modulus: PositiveFloat = Field(default=1e6, description="[Pa]")
-    poisson_ratio: float = Field(default=0.4, gt=-1, lt=0.5, description="between -1 and 0.5")
+    poisson_ratio: Annotated[float, RATIO] = Field(default=0.4, description="between -1 and 0.5")
     density: PositiveFloat = Field(default=1e3, description="[kg/m^3]")
 
 
 class Region(Section):
     """What differs in a region of the mesh; the rest is that of [material]."""
 
+    kind: LAWS | None = Field(default=None, description="the law: StVK, NeoHookean or StableNeoHookean")
     youngs_modulus: PositiveFloat | None = Field(default=None, description="[Pa]")
+    poisson_ratio: Annotated[float, RATIO] | None = Field(default=None, description="between -1 and 0.5")
     density: PositiveFloat | None = Field(default=None, description="[kg/m^3]")
 
 
@@ -56,10 +59,17 @@ class Simulation(Section):
 
 
 class Loads(Section):
-    """The load shapes tip, body and twist: what amplitude one does to the linear model."""
+    """The load shapes: what amplitude one is of tip, body and twist, and of loads on groups of the mesh or sides (x-max, ...)."""
 
-    reach: PositiveFloat = Field(default=0.6, description="deflection by tip and body, times the length of the body")
-    twist: PositiveFloat = Field(default=1.5, description="rotation of the tip by twist [rad]")
+    reach: PositiveFloat = Field(default=0.6, description="deflection of the linear model by tip and body, times the length of the body")
+    twist: PositiveFloat = Field(default=1.5, description="rotation of the tip of the linear model by twist [rad]")
+    tractions: dict[str, PositiveFloat] = Field(default={}, description='force per area [Pa] of "traction NAME", {NAME = 200}')
+    forces: dict[str, PositiveFloat] = Field(default={}, description='total force [N] of "force NAME", {NAME = 5}')
+
+    @property
+    def shapes(self) -> dict[str, int]:
+        """The names of the load shapes, with how many components each has."""
+        return dict.fromkeys(BENDING, 3) | {"twist": 1} | dict.fromkeys(group_names(self.tractions, self.forces), 3)
 
 
 class Sweep(Section):
@@ -68,6 +78,7 @@ class Sweep(Section):
     train: PositiveInt = Field(default=100, description="load cases to train on")
     validation: PositiveInt = Field(default=10, description="load cases to choose by")
     test: PositiveInt = Field(default=20, description="load cases held out for the report")
+    shapes: tuple[str, ...] = Field(default=(), description='load shapes to draw from, ["tip", "traction NAME"] for one; [] for all there are')
     added: tuple[Count, ...] = Field(default=(), description="numbers of further cases to train on, as `hodsim train --target-error` picks them")
     precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64, of what is stored")
 
@@ -75,7 +86,7 @@ class Sweep(Section):
 class PiecewiseTerm(Section):
     """A load shape times values that switch."""
 
-    shape: Literal["tip", "body", "twist"]
+    shape: str
     signal: Literal["piecewise"]
     ends: tuple[PositiveFloat, ...] = Field(min_length=1)
     values: tuple[tuple[float, ...], ...]
@@ -84,23 +95,17 @@ class PiecewiseTerm(Section):
     def _fits(self) -> PiecewiseTerm:
         if len(self.values) != len(self.ends) or list(self.ends) != sorted(set(self.ends)):
             raise ValueError(f"{len(self.values)} values until {list(self.ends)} s; expected one value for each end, and ends that increase")
-        _check_components(self.shape, *self.values)
         return self
 
 
 class PeriodicTerm(Section):
     """A load shape times a sine."""
 
-    shape: Literal["tip", "body", "twist"]
+    shape: str
     signal: Literal["periodic"]
     amplitude: tuple[float, ...]
     frequency: NonNegative
     phase: float = 0.0
-
-    @model_validator(mode="after")
-    def _fits(self) -> PeriodicTerm:
-        _check_components(self.shape, self.amplitude)
-        return self
 
 
 class Case(Section):
@@ -160,7 +165,8 @@ class Settings(Section):
     seed: Count = Field(default=0, description="of the sweep, the initial weights and the order of training")
     material: Material = Material()
     regions: dict[str, Region] = Field(
-        default={}, description="youngs_modulus and density of regions of the mesh by name, [regions.NAME], in place of [material]'s"
+        default={},
+        description="kind, youngs_modulus, poisson_ratio or density of regions of the mesh by name, [regions.NAME], where not [material]'s",
     )
     pins: Pins = Pins()
     damping: Damping = Damping()
@@ -182,8 +188,16 @@ class Settings(Section):
             raise ValueError(f"cases are called {', '.join(names)}; expected a name of its own for each")
         return self
 
-
-def _check_components(shape: str, *values: tuple[Any, ...]) -> None:
-    for value in values:
-        if len(value) != COMPONENTS[shape]:
-            raise ValueError(f"a value of {shape} is {list(value)}; expected {COMPONENTS[shape]} numbers")
+    @model_validator(mode="after")
+    def _knows_its_load_shapes(self) -> Settings:
+        components = self.loads.shapes
+        used = [(f"sweep.shapes[{i}]", shape) for i, shape in enumerate(self.sweep.shapes)]
+        terms = {f"cases[{i}].terms[{j}]": term for i, case in enumerate(self.cases) for j, term in enumerate(case.terms)}
+        for place, shape in [*used, *((f"{place}.shape", term.shape) for place, term in terms.items())]:
+            if shape not in components:
+                raise ValueError(f"{place} is {json.dumps(shape)}; expected one of {', '.join(components)}, as [loads] says")
+        for place, term in terms.items():
+            for value in term.values if isinstance(term, PiecewiseTerm) else (term.amplitude,):
+                if len(value) != components[term.shape]:
+                    raise ValueError(f"{place}: a value of {term.shape} is {list(value)}; expected {components[term.shape]} numbers")
+        return self

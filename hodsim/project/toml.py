@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -29,11 +30,20 @@ def read(file: Path, changes: Iterable[str] = ()) -> Settings:
         raise FileNotFoundError(f"project file {file} does not exist; `hodsim init MESH` writes one") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} could not be read as TOML ({error})") from None
-    changed = [_change(content, change) for change in changes]
+    return _validated(content, changes, str(file))
+
+
+def changed(settings: Settings, changes: Iterable[str], name: str) -> Settings:
+    """Settings of that name with changes, each KEY=VALUE. Raises ValueError naming the change, its value and what was expected."""
+    return _validated(settings.model_dump(mode="json"), changes, name)
+
+
+def _validated(content: dict[str, Any], changes: Iterable[str], name: str) -> Settings:
+    made = [_change(content, change) for change in changes]
     try:
         return Settings.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise ValueError(_sentence(error, file, changed)) from None
+        raise ValueError(_sentence(error, name, made)) from None
 
 
 def write(settings: Settings) -> str:
@@ -69,7 +79,7 @@ EXPECTED = {
 }  # fmt: skip  # pydantic's kinds of error, in the words of this project
 
 
-def _sentence(error: ValidationError, file: Path, changed: Sequence[str]) -> str:
+def _sentence(error: ValidationError, file: str, changed: Sequence[str]) -> str:
     """The first of the errors, where it is, and how many more places are wrong."""
     errors = error.errors()
     first, place = errors[0], _place(errors[0]["loc"])
@@ -92,8 +102,8 @@ def _sentence(error: ValidationError, file: Path, changed: Sequence[str]) -> str
 
 def _place(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where an error is, less pydantic's names of the alternatives of a union."""
-    alternatives = ("literal[", "constrained-", "int", "piecewise", "periodic")
-    return tuple(part for part in location if isinstance(part, int) or not part.startswith(alternatives))
+    alternatives = re.compile(r"literal\[.*|constrained-.*|int|piecewise|periodic")
+    return tuple(part for part in location if isinstance(part, int) or not alternatives.fullmatch(part))
 
 
 def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -141,7 +151,7 @@ def _lines(settings: Settings) -> Iterator[str]:
         if name == "material":
             yield from ("", f"# {fields['regions'].description}")
             for region, differing in settings.regions.items():
-                yield f"[regions.{json.dumps(region)}]"
+                yield f"[regions.{_key(region)}]"
                 yield from _body(differing)
         if name == "sweep":
             yield from ("", f"# {fields['cases'].description}")
@@ -163,7 +173,11 @@ def _line(name: str, value: Any, meaning: str | None) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

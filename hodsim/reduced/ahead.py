@@ -19,11 +19,11 @@ MATERIALS = {material.__name__: material for material in (StVK, NeoHookean, Stab
 
 
 class Compilation:
-    """Compiles the step, with a material of MATERIALS, into numba's cache, at the side, unless it is there. Nothing is left behind when it is
+    """Compiles the step, with materials of MATERIALS, into numba's cache, at the side, unless it is there. Nothing is left behind when it is
     stopped early; the next one starts over."""
 
-    def __init__(self, material: str = StVK.__name__):
-        command = [sys.executable, "-c", f"from {__name__} import compile_step; compile_step({material!r})"]
+    def __init__(self, *materials: str):
+        command = [sys.executable, "-c", f"from {__name__} import compile_step; compile_step{materials!r}"]
         nowhere = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
         self._started = time.monotonic()
@@ -53,7 +53,7 @@ def compile_ahead() -> None:
     """Begin to compile; whoever makes a `CompiledStep` meanwhile waits for it, and does not compile the same again."""
     global _under_way
     if _under_way is None:
-        _under_way = Compilation()
+        _under_way = Compilation(StVK.__name__)
 
 
 def wait_until_compiled() -> None:
@@ -64,14 +64,15 @@ def wait_until_compiled() -> None:
         _under_way = None
 
 
-def compile_step(material: str = StVK.__name__) -> None:
-    """Compile the step, or find it on disk, by taking none with the smallest of bodies: one serves all models of its material."""
+def compile_step(*materials: str) -> None:
+    """Compile the step, or find it on disk, by taking none with the smallest of bodies: one serves all models of its materials."""
     from hodsim.reduced.compiled import CompiledStep  # which waits by what is above
     from hodsim.reduced.model import ReducedModel
     from hodsim.subspace.modal import modal
 
     mesh = TetMesh.box((1.0, 1.0, 1.0), (1, 1, 1))
-    cube = MATERIALS[material](youngs_modulus=1.0, poisson_ratio=0.3)
-    full = FullModel(mesh, cube, density=1.0, pinned=mesh.vertices[:, 0] == 0)
-    model = ReducedModel(full, modal(full, 1))
-    CompiledStep(model).rollout(model.state(), 1.0, np.zeros((0, 1)))
+    for material in materials:
+        cube = MATERIALS[material](youngs_modulus=1.0, poisson_ratio=0.3)
+        full = FullModel(mesh, cube, density=1.0, pinned=mesh.vertices[:, 0] == 0)
+        model = ReducedModel(full, modal(full, 1))
+        CompiledStep(model).rollout(model.state(), 1.0, np.zeros((0, 1)))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -20,6 +21,7 @@ from torch import nn
 
 from hodsim.checks import finite, positive, shape
 from hodsim.dynamics import Scheme, State, backward_euler
+from hodsim.fem import FullModel
 from hodsim.fem.materials import Isotropic
 from hodsim.reduced import kernel
 from hodsim.reduced.ahead import wait_until_compiled
@@ -229,11 +231,12 @@ def slowest_frequency(stiffness: np.ndarray, mass: np.ndarray) -> float:
 def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
     """The plan of a model, less its inertia. Raises ValueError for one that the kernel does not cover."""
     full, subspace, elasticity = model.full, model.subspace, model.elasticity
-    trunk, material = subspace.trunk, full.material
+    trunk = subspace.trunk
     if not (trunk is None or isinstance(trunk, Trunk | Squares)):
         raise ValueError(f"a trunk of type {type(trunk).__name__} has no compiled step; expected hodsim's own Trunk or Squares, or a linear subspace")
-    if not isinstance(material, Isotropic) or type(material) not in kernel.LAWS:
-        raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in kernel.LAWS)}")
+    for material in full.material.constituents:
+        if type(material) not in kernel.LAWS:
+            raise ValueError(f"{type(material).__name__} has no compiled step; expected one of {', '.join(law.__name__ for law in kernel.LAWS)}")
     widths, network = [subspace.dim], [np.empty(0)]
     for layer in () if trunk is None else trunk.h:
         if isinstance(layer, nn.Linear):
@@ -249,20 +252,18 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         cubic = elasticity.matrix if len(mixing) == subspace.width else CubicForce(full, _mixed(subspace, mixing)).matrix
     else:
         raise ValueError(f"an elasticity of type {type(elasticity).__name__} has no compiled step")
-    strain, rest = strain_operator(full, subspace, chosen)
+    elements = _blocks(full, subspace, chosen, weights)
     mixed = len(mixing) < subspace.width
+    if mixed:
+        elements["strain"] = elements["strain"] @ mixing.T
     nothing = np.empty((0, len(mixing)))
     return kernel.Plan(
         widths=np.array(widths),
         network=np.concatenate(network),
         activation=kernel.SQUARE if isinstance(trunk, Squares) else kernel.SILU,
         mixing=mixing if mixed else np.empty((0, 0)),
-        law=kernel.addresses(type(material)),
-        constants=np.array([*material.constants, 0.0][:3]),
-        strain=strain @ mixing.T if mixed else strain,
+        **elements,
         root=nothing,
-        rest=rest,
-        volumes=weights * full.elements.volumes[chosen],
         cubic=cubic,
         pull=nothing,
         drag=nothing,
@@ -271,6 +272,21 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         gauge=nothing,
         rounding=model.rounding_force,
     )
+
+
+def _blocks(full: FullModel, subspace: Subspace, chosen: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """What the plan says of chosen elements (n,) with weights (n,): blocks of one material, one after the other."""
+    shares = full.material.shares(chosen) if len(chosen) else []
+    order = np.concatenate([np.empty(0, np.int64), *(positions for _, positions in shares)])
+    operators = [strain_operator(full, subspace, chosen[positions]) for _, positions in shares]
+    return {
+        "laws": np.array([kernel.addresses(type(material)) for material, _ in shares], np.int64).reshape(-1, 3),
+        "constants": np.array([[*cast(Isotropic, material).constants, 0.0][:3] for material, _ in shares]).reshape(-1, 3),
+        "ends": np.cumsum([len(positions) for _, positions in shares], dtype=np.int64),
+        "strain": np.concatenate([np.empty((0, subspace.width)), *(strain for strain, _ in operators)]),
+        "rest": np.concatenate([np.empty(0), *(rest for _, rest in operators)]),
+        "volumes": (weights * full.elements.volumes[chosen])[order],
+    }
 
 
 def _stacked(*strains: np.ndarray) -> np.ndarray:

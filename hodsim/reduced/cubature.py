@@ -44,9 +44,8 @@ class Cubature:
         tetrahedra = full.elements.tetrahedra[chosen]
         used, numbers = np.unique(tetrahedra, return_inverse=True)
         n_free = int((used < full.elements.n_free).sum())
-        self._material = full.material
-        stiffer = weights if full.modulus_factors is None else weights * full.modulus_factors[chosen]
-        self._elements = Elements(full.elements.vertices[used], numbers.reshape(-1, 4), n_free, weights=stiffer)
+        self._material = full.material.among(chosen)
+        self._elements = Elements(full.elements.vertices[used], numbers.reshape(-1, 4), n_free, weights=weights)
         self._dofs = (3 * used[:n_free, None] + np.arange(3)).ravel()
         self._origin, self._basis = subspace.origin[self._dofs], np.ascontiguousarray(subspace.basis[self._dofs])
         self._field, self._force = np.zeros((len(used), 3)), np.empty((len(used), 3))

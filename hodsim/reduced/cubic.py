@@ -11,6 +11,8 @@ expand the same polynomial, which has more coefficients. Exact in every subspace
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from hodsim.fem import FullModel, StVK
@@ -22,25 +24,29 @@ STRAINS = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
 
 
 class CubicForce:
-    """The elastic potential of a full model of StVK in a subspace; an `Elasticity`. Raises ValueError for another material.
+    """The elastic potential of a full model of StVK in a subspace; an `Elasticity`. Raises ValueError for a body with another law.
 
     Attribute matrix: K (N, N) [J] over the monomials in the order 1, g_i, g_0 g_0, g_0 g_1, .., g_1 g_1, .."""
 
     def __init__(self, full: FullModel, subspace: Subspace):
-        material = full.material
-        if not isinstance(material, StVK):
-            raise ValueError(f"the force of {type(material).__name__} is no polynomial; CubicForce expects StVK")
+        if not self.covers(full):
+            others = sorted({type(material).__name__ for material in full.material.constituents} - {StVK.__name__})
+            raise ValueError(f"the force of {' and '.join(others)} is no polynomial; CubicForce expects StVK")
         m, volumes = subspace.width, full.elements.volumes
         self._i, self._j = np.triu_indices(m)
         self.matrix = np.zeros((1 + m + len(self._i),) * 2)
-        hooke = np.diag([2 * material.mu] * 3 + [4 * material.mu] * 3)  # shear strains occur twice in E : E
-        hooke[:3, :3] += material.lam
-        root = np.linalg.cholesky(hooke).T
-        for start in range(0, len(volumes), CHUNK):
-            chosen = np.arange(start, min(start + CHUNK, len(volumes)))
-            X = self._strains(*strain_operator(full, subspace, chosen))
-            weighted = (np.sqrt(volumes[chosen])[:, None, None] * (root @ X)).reshape(-1, len(self.matrix))
-            self.matrix += weighted.T @ weighted
+        for material, elements in full.material.shares(np.arange(len(volumes))):
+            root = np.linalg.cholesky(hooke(cast(StVK, material))).T
+            for start in range(0, len(elements), CHUNK):
+                chosen = elements[start : start + CHUNK]
+                X = self._strains(*strain_operator(full, subspace, chosen))
+                weighted = (np.sqrt(volumes[chosen])[:, None, None] * (root @ X)).reshape(-1, len(self.matrix))
+                self.matrix += weighted.T @ weighted
+
+    @staticmethod
+    def covers(full: FullModel) -> bool:
+        """Whether the elastic force of a model is a polynomial."""
+        return all(isinstance(material, StVK) for material in full.material.constituents)
 
     def _strains(self, D: np.ndarray, F0: np.ndarray) -> np.ndarray:
         """X (n, 6, N): coefficients of the Green strain E = (F^T F - I) / 2 of each element."""
@@ -79,3 +85,10 @@ class CubicForce:
         np.add.at(slopes, (1 + m + pairs, self._i), g[self._j])
         np.add.at(slopes, (1 + m + pairs, self._j), g[self._i])
         return np.concatenate([[1.0], g, g[self._i] * g[self._j]]), slopes
+
+
+def hooke(material: StVK) -> np.ndarray:
+    """C (6, 6) [Pa] of the strains in the order of STRAINS."""
+    C = np.diag([2 * material.mu] * 3 + [4 * material.mu] * 3)  # shear strains occur twice in E : E
+    C[:3, :3] += material.lam
+    return C

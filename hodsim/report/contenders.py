@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hodsim.fem import FullModel, StVK
+from hodsim.fem import FullModel
 from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, choose_cubature, fitting_poses, step_microseconds
 from hodsim.report.evaluate import Contender
 from hodsim.snapshots import LoadShapes, Snapshots
@@ -57,7 +57,7 @@ def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) 
 
     def linear(dim: int) -> ReducedModel:
         subspace = Subspace.linear(f"PCA {dim}", basis[:, :dim], full.mass)
-        if isinstance(full.material, StVK) or not elements:
+        if CubicForce.covers(full) or not elements:
             return _exact_linear(full, subspace)
         (*_, sampled) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
         return ReducedModel(full, subspace, elasticity=sampled)
@@ -83,7 +83,7 @@ def _quadratic(full: FullModel, dim: int, elements: int, snapshots: Snapshots, s
 
 def _exact_linear(full: FullModel, subspace: Subspace) -> ReducedModel:
     """A linear subspace with the exact force at its fastest: the cubic polynomial of StVK (Barbic & James 2005), or all elements."""
-    return ReducedModel(full, subspace, elasticity=CubicForce(full, subspace) if isinstance(full.material, StVK) else None)
+    return ReducedModel(full, subspace, elasticity=CubicForce(full, subspace) if CubicForce.covers(full) else None)
 
 
 def _compiled(model: ReducedModel, name: str, *, form: str = "variational") -> Contender:

@@ -8,11 +8,11 @@ continues where it stopped. Training, validation and test data are split by load
 from hodsim.snapshots.cases import SPLITS, LoadCase, Periodic, Piecewise, sweep
 from hodsim.snapshots.generate import PRECISIONS, generate_snapshots
 from hodsim.snapshots.records import Record
-from hodsim.snapshots.shapes import LoadShapes, bending_loads
+from hodsim.snapshots.shapes import BENDING, LoadShapes, bending_loads, group_loads, group_names, load_shapes
 from hodsim.snapshots.store import Failure, Snapshots
 from hodsim.snapshots.trajectories import Poses, Trajectories
 
 __all__ = [
-    "PRECISIONS", "SPLITS", "Failure", "LoadCase", "LoadShapes", "Periodic", "Piecewise", "Poses", "Record", "Snapshots", "Trajectories",
-    "bending_loads", "generate_snapshots", "sweep",
+    "BENDING", "PRECISIONS", "SPLITS", "Failure", "LoadCase", "LoadShapes", "Periodic", "Piecewise", "Poses", "Record", "Snapshots",
+    "Trajectories", "bending_loads", "generate_snapshots", "group_loads", "group_names", "load_shapes", "sweep",
 ]

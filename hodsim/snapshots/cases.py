@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from hodsim.fem import Load
-from hodsim.snapshots.shapes import LoadShapes
+from hodsim.snapshots.shapes import BENDING, LoadShapes
 
 SPLITS = ("train", "validation", "test")
 
@@ -79,17 +80,28 @@ def _as_tuple(value):
 FAMILIES = (("tip",), ("body",), ("tip", "twist"), ("body", "twist"), ("tip", "body"), ("gravity",))
 
 
-def sweep(*, train: int, validation: int = 0, test: int = 0, seed: int = 0, duration: float = 2.0) -> list[LoadCase]:
-    """Load cases for `bending_loads`: the families in turn, every other one piecewise or periodic, from a generator of its own each.
+def families(shapes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """What acts together in load cases of these shapes: those of FAMILIES that need no other, each shape that is in none of them alone, and all
+    of the latter at once. Those of FAMILIES where the shapes are those of `bending_loads`."""
+    known = tuple(family for family in FAMILIES if {"body" if shape == "gravity" else shape for shape in family} <= {*shapes})
+    further = tuple(shape for shape in shapes if not any(shape in family for family in known))
+    return known + tuple((shape,) for shape in further) + ((further,) if len(further) > 1 else ())
 
-    A case depends on the seed, its split and its number alone, so that a longer sweep contains the shorter ones.
+
+def sweep(
+    *, train: int, validation: int = 0, test: int = 0, seed: int = 0, duration: float = 2.0, shapes: Sequence[str] = BENDING
+) -> list[LoadCase]:
+    """Load cases of shapes: their families in turn, every other one piecewise or periodic, from a generator of its own each.
+
+    A case depends on the shapes, the seed, its split and its number alone, so that a longer sweep contains the shorter ones.
     """
+    together = families(shapes)
     cases = []
     for stream, (split, number) in enumerate(zip(SPLITS, (train, validation, test), strict=True)):
         for index in range(number):
             generator = np.random.default_rng([seed, stream, index])
-            family = FAMILIES[index % len(FAMILIES)]
-            periodic = bool((index // len(FAMILIES) + index) % 2)
+            family = together[index % len(together)]
+            periodic = bool((index // len(together) + index) % 2)
             terms = tuple(_term(shape, periodic, duration, generator) for shape in family)
             cases.append(LoadCase(f"{split}-{index:04d}", split, terms))
     return cases

@@ -204,8 +204,9 @@ def _failed(directory: Path, case: LoadCase) -> Path:
 
 @contextmanager
 def _ctrl_c_remembered(*, at_once: bool) -> Iterator[Callable[[], None]]:
-    """Yields a check that raises KeyboardInterrupt if Ctrl-C was pressed. Raised at once, wherever that happens to be, it goes unheard in a
-    destructor, and in concurrent.futures it leaves locks behind that a pool then waits for; so only where there is none, or at the second.
+    """Yields a check that raises KeyboardInterrupt if Ctrl-C was pressed, and makes it at the end. Raised at once, wherever that happens to be,
+    it goes unheard in a destructor, and in concurrent.futures it leaves locks behind that a pool then waits for; so only where there is none,
+    or at the second. A process that was started to ignore Ctrl-C, as a shell starts what it puts in the background, goes on ignoring it.
     """
     seen, before = False, signal.getsignal(signal.SIGINT)
 
@@ -227,6 +228,7 @@ def _ctrl_c_remembered(*, at_once: bool) -> Iterator[Callable[[], None]]:
         yield look
     finally:
         signal.signal(signal.SIGINT, before)
+    look()
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""Load shapes that fit a body: columns of nodal forces, scaled by what they do to its linear model."""
+"""Load shapes that fit a body: columns of nodal forces, scaled by what they do to its linear model, or loads on its groups in units of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from hodsim.fem import FullModel
+from hodsim.fem import FullModel, group_force, group_traction
 from hodsim.fem.pins import check_no_rigid_motion
 
+BENDING = ("tip", "body", "twist")
 LoadShapes = Mapping[str, np.ndarray]  # name -> nodal forces of unit amplitude (d, c) [N]
 
 
@@ -52,3 +53,27 @@ def bending_loads(full: FullModel, *, reach: float = 0.6, twist: float = 1.5) ->
         "body": scaled(everywhere, deflection, reach * length),
         "twist": scaled((arm * full.vertex_mass[:, None])[:, :, None], rotation, twist),
     }
+
+
+def group_loads(full: FullModel, *, tractions: Mapping[str, float], forces: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Load shapes (d, 3), one column a direction, on groups of the mesh or sides by name: `traction NAME` of so many [Pa] over its area,
+    `force NAME` of so many [N] in all.
+
+    Raises ValueError for a name that the mesh does not have, and where there is nothing to load."""
+    kinds = [(tractions, group_traction), (forces, group_force)]
+    columns = [
+        np.stack([load(full, name, size * axis) for axis in np.eye(3)], axis=1) for sizes, load in kinds for name, size in sizes.items()
+    ]
+    return dict(zip(group_names(tractions, forces), columns, strict=True))
+
+
+def group_names(tractions: Iterable[str], forces: Iterable[str]) -> list[str]:
+    """What the shapes of `group_loads` are called."""
+    return [*(f"traction {name}" for name in tractions), *(f"force {name}" for name in forces)]
+
+
+def load_shapes(
+    full: FullModel, *, tractions: Mapping[str, float] | None = None, forces: Mapping[str, float] | None = None, **bending: float
+) -> dict[str, np.ndarray]:
+    """Those of `bending_loads`, which takes the rest, and of `group_loads`."""
+    return bending_loads(full, **bending) | group_loads(full, tractions=tractions or {}, forces=forces or {})

@@ -64,10 +64,12 @@ class Snapshots:
     def load(cls, directory: Path, full: FullModel, *, cases: Sequence[LoadCase] | None = None, memory: int = MEMORY) -> Snapshots:
         """The finished cases in a directory, or those of the given ones; arrays of more than `memory` bytes stay in their files.
 
-        Raises ValueError for a case of another model, format or dt, FileNotFoundError if there is none."""
-        directory, wanted = Path(directory), None if cases is None else {case.name for case in cases}
+        Raises ValueError for a case of another model, format or dt, or that is not the given one of its name; FileNotFoundError if there is none."""
+        directory, wanted = Path(directory), None if cases is None else {case.name: case for case in cases}
         found = [path for path in directory.glob(f"*{SUFFIX}") if wanted is None or path.stem in wanted]
         headers = [Header.read(path, full.fingerprint) for path in found]
+        if wanted is not None and (changed := [header.path for header in headers if header.case != wanted[header.case.name]]):
+            raise ValueError(f"{changed[0]} holds another load case of that name than is asked for; run `hodsim snapshots` again")
         failures = [Failure.read(path) for path in sorted(directory.glob("*.failed")) if wanted is None or path.stem in wanted]
         reasons = tuple(f"{failure.case.name}: {failure.reason}" for failure in failures)
         if not headers and reasons:

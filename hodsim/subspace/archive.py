@@ -1,7 +1,7 @@
 """The model file (.hod): a full model and a subspace of it in one zip archive of JSON and safetensors. Nothing in it is code.
 
-    model.json            format, units, version, fingerprint, material, density, damping, the shape of the networks, what the maker noted
-    arrays.safetensors    vertices, tetrahedra, groups, pins, densities and modulus factors, origin, basis, projection, weights of the networks,
+    model.json            format, units, version, fingerprint, materials, density, damping, the shape of the networks, what the maker noted
+    arrays.safetensors    vertices, tetrahedra, groups, pins, densities and kinds of material, origin, basis, projection, weights of the networks,
                           cubature, error indicator
 
 The archive's comment is the SHA-256 of all bytes before it: one changed byte, wherever it is, is noticed.
@@ -25,7 +25,7 @@ import safetensors.numpy
 import torch
 from torch import nn
 
-from hodsim.fem import FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
+from hodsim.fem import Composite, FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
 from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
 from hodsim.subspace.autoencoder import Encoder, Trunk
@@ -68,7 +68,7 @@ class Model:
             "units": UNITS,
             "hodsim": version("hodsim"),
             "fingerprint": full.fingerprint,
-            "material": _described(full.material),
+            "material": [_described(material) for material in full.material.constituents],
             "density": full.density if isinstance(full.density, float | int) else None,  # or an array
             "damping": asdict(full.damping),
             "lumped": full.lumped,
@@ -86,8 +86,8 @@ class Model:
         }
         if not isinstance(full.density, float | int):
             arrays["density"] = full.density
-        if full.modulus_factors is not None:
-            arrays["modulus_factors"] = full.modulus_factors
+        if isinstance(full.material, Composite):
+            arrays["kinds"] = full.material.kinds
         for name, group in full.mesh.groups.items():
             arrays |= {f"group.{part}.{name}": value for part, value in vars(group).items()}
         if self.cubature is not None:
@@ -147,6 +147,10 @@ def _described(material: Material) -> dict[str, Any]:
     return {"kind": kind, **vars(material)}
 
 
+def _material(kind: str, **constants: float) -> Material:
+    return MATERIALS[kind](**constants)
+
+
 def _structure(network: nn.Module) -> dict[str, Any]:
     """The constructor's arguments of one of ARGUMENTS."""
     if type(network) not in ARGUMENTS:
@@ -186,13 +190,13 @@ def _groups(arrays: dict[str, np.ndarray]) -> dict[str, Group]:
 
 
 def _full_model(header: dict, arrays: dict[str, np.ndarray]) -> FullModel:
-    material = dict(header["material"])
+    said = header["material"]
+    materials = tuple(_material(**each) for each in (said if isinstance(said, list) else [said]))  # one alone in files of before
     return FullModel(
         TetMesh(arrays["vertices"], arrays["tetrahedra"], _groups(arrays)),
-        MATERIALS[material.pop("kind")](**material),
+        Composite(materials, arrays["kinds"]) if "kinds" in arrays else materials[0],
         density=arrays["density"] if header["density"] is None else header["density"],
         pinned=arrays["pinned"] if arrays["pinned"].any() else None,
         damping=Rayleigh(**header["damping"]),
         lumped=header["lumped"],
-        modulus_factors=arrays.get("modulus_factors"),
     )

@@ -39,8 +39,6 @@ def von_mises_stress(player: Player, body: Body) -> np.ndarray:
     rest = full.mesh.vertices[full.mesh.tetrahedra]
     F = np.swapaxes(np.linalg.solve(rest[:, 1:] - rest[:, :1], edges[:, 1:] - edges[:, :1]), 1, 2)  # F (x_i - x_0) = (y_i - y_0)
     sigma = full.material.stress(F) @ np.swapaxes(F, 1, 2) / np.linalg.det(F)[:, None, None]
-    if full.modulus_factors is not None:
-        sigma = full.modulus_factors[:, None, None] * sigma
     deviator = sigma - np.trace(sigma, axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)
     stress = np.sqrt(1.5) * np.linalg.norm(deviator, axis=(1, 2))
     corners, count = full.mesh.tetrahedra.ravel(), len(full.mesh.vertices)
@@ -59,8 +57,8 @@ def cubature_weights(player: Player, body: Body) -> np.ndarray:
 
 
 def _stress_scale(player: Player) -> float:
-    """A twentieth of the modulus of longitudinal strain: that of strains which are large for the materials here."""
-    return 0.05 * float(player.full.material.stiffness(np.eye(3))[0, 0, 0, 0])
+    """A twentieth of the modulus of longitudinal strain of the stiffest material: that of strains which are large for the materials here."""
+    return 0.05 * max(float(material.stiffness(np.eye(3))[0, 0, 0, 0]) for material in player.full.material.constituents)
 
 
 FIELDS = {

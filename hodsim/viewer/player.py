@@ -73,7 +73,7 @@ class Player:
         The compiled step takes most of a minute, once on a machine: wait for it, or have another process compile it, until when the
         reference takes the steps."""
         if not wait and not self.is_compiled:
-            self.compilation = Compilation(type(self.full.material).__name__)
+            self.compilation = Compilation(*{type(material).__name__ for material in self.full.material.constituents})
         for body in self.bodies:
             body.after(self.dt, loads={}, pulls={}, grip=self.grip, scheme=self.scheme, index=0, compiled=self.compilation is None)
             body.milliseconds.clear()

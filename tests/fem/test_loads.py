@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hodsim.fem import FullModel, Load, StVK, body_load, gravity, point_load, traction
-from hodsim.mesh import TetMesh
+from hodsim.fem import FullModel, Load, StVK, body_load, gravity, group_force, group_traction, point_load, traction
+from hodsim.mesh import Group, TetMesh
 
 MESH = TetMesh.box((0.4, 0.3, 0.2), (4, 3, 2), corner=(0.1, 0, 0))
 FREE = FullModel(MESH, StVK(1e5, 0.3), density=700.0, pinned=None)
@@ -102,3 +102,39 @@ def test_projected_load_is_the_projection_of_the_load():
 def test_bad_load_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+CENTRES = MESH.vertices[MESH.tetrahedra].mean(axis=1)
+BACK = np.flatnonzero(CENTRES[:, 0] > 0.3)
+GROUPED = TetMesh(MESH.vertices, MESH.tetrahedra, {
+    "end": Group.of((), (), MESH.surface[(MESH.vertices[MESH.surface][:, :, 0] == 0.5).all(axis=1)]),
+    "back": Group.of(MESH.tetrahedra[BACK], BACK),
+    "corner": Group.of(np.flatnonzero((MESH.vertices == MESH.vertices.max(axis=0)).all(axis=1))),
+    "wall": Group.of(np.flatnonzero(MESH.vertices[:, 0] == 0.1)),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "centre"), [
+    ("end", (0.5, 0.15, 0.1)), ("x-max", (0.5, 0.15, 0.1)), ("z-max", (0.3, 0.15, 0.2)), ("back", (0.4, 0.15, 0.1)), ("corner", (0.5, 0.3, 0.2)),
+])  # fmt: skip
+def test_a_force_on_a_group_has_that_resultant_at_its_centre(name, centre):
+    body = FullModel(GROUPED, StVK(1e5, 0.3), density=700.0, pinned=None)
+    force, moment = resultant(body, group_force(body, name, (1.0, -2.0, 3.0)))
+    np.testing.assert_allclose(force, (1, -2, 3), rtol=1e-12)
+    np.testing.assert_allclose(moment, np.cross(centre, force), atol=1e-12)
+
+
+def test_a_traction_on_a_group_is_that_on_its_triangles_and_on_a_side_likewise():
+    body = FullModel(GROUPED, StVK(1e5, 0.3), density=700.0, pinned=None)
+    expected = traction(body, MESH.vertices[:, 0] == 0.5, (10.0, 0.0, -20.0))
+    for name in ("end", "x-max"):
+        np.testing.assert_allclose(group_traction(body, name, (10.0, 0.0, -20.0)), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("load", [group_force, group_traction])
+def test_a_load_on_what_is_pinned_or_unknown_is_refused(load):
+    body = FullModel(GROUPED, StVK(1e5, 0.3), density=700.0, pinned=MESH.vertices[:, 0] == 0.1)
+    with pytest.raises(ValueError, match="on 'wall' does nothing: every vertex of it is pinned"):
+        load(body, "wall", (0.0, 0.0, 1.0))
+    with pytest.raises(ValueError, match=r"is 'lid'; expected one of x-min.*'back', 'corner', 'end', 'wall'"):
+        load(body, "lid", (0.0, 0.0, 1.0))

@@ -49,8 +49,8 @@ def test_nothing_is_waited_for_where_nothing_was_begun(compilers):
 
 def test_what_the_process_runs_leaves_nothing_to_compile(compilers):
     compile_ahead()
-    assert compilers[0].command == [sys.executable, "-c", "from hodsim.reduced.ahead import compile_step; compile_step('StVK')"]
-    ahead.compile_step()
+    assert compilers[0].command == [sys.executable, "-c", "from hodsim.reduced.ahead import compile_step; compile_step('StVK',)"]
+    ahead.compile_step("StVK")
     before = len(rollout.signatures)
     model = ReducedModel(small_beam(), modal(small_beam(), 2))
     CompiledStep(model).rollout(model.state(), 1e-2, np.zeros((2, 2)))

@@ -313,13 +313,13 @@ def test_closing_ends_the_compilation(player, monkeypatch):
 
 
 def test_another_process_compiles_the_step():
-    compilation = Compilation()
+    compilation = Compilation("StVK")
     assert compilation._process.wait(timeout=280) == 0 and compilation.done
     assert make().is_compiled
 
 
 def test_a_compilation_that_is_stopped_leaves_no_process():
-    compilation = Compilation()
+    compilation = Compilation("StVK")
     assert not compilation.done
     compilation.stop()
     assert compilation.done

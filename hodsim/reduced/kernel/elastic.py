@@ -14,37 +14,47 @@ import numpy as np
 from hodsim.reduced.kernel.laws import ENERGY, STRESS, VARIATION, call
 from hodsim.reduced.kernel.plan import compiled
 
+DOUBLE = 8  # bytes
+
 
 @compiled
-def call_law(plan, work, which, out):
-    n, r, F, dF = len(plan.volumes), plan.widths[0], work.strain, work.dF  # of the lanes, not those that are padding
-    call(  # pyright: ignore[reportCallIssue]  (an intrinsic has no context to be given)
-        plan.law[which], F.ctypes.data, dF.ctypes.data, plan.volumes.ctypes.data, plan.constants.ctypes.data, out.ctypes.data, n, r, dF.shape[1]
-    )  # fmt: skip
+def call_laws(plan, work, which, out, size):
+    """Call each block's law, where each element has so many numbers of what is written."""
+    r, F, dF, c, first = plan.widths[0], work.strain, work.dF, plan.constants, 0  # the r lanes, not those that are padding
+    for block in range(len(plan.ends)):
+        n, at = plan.ends[block] - first, DOUBLE * first
+        call(  # pyright: ignore[reportCallIssue]  (an intrinsic has no context to be given)
+            plan.laws[block, which], F.ctypes.data + 9 * at, dF.ctypes.data + 9 * at, plan.volumes.ctypes.data + at,
+            c.ctypes.data + DOUBLE * c.shape[1] * block, out.ctypes.data + size * at, n, r, dF.shape[1]
+        )  # fmt: skip
+        first = plan.ends[block]
 
 
 @compiled
 def element_stress(plan, work):
     """P of the elements times their weighted volumes, from D g, which becomes F."""
-    n, strain, stress = len(plan.volumes), work.strain, work.stress
-    for i in range(9 * n):
+    strain, stress, volumes, first = work.strain, work.stress, plan.volumes, 0
+    for i in range(9 * len(volumes)):
         strain[i] += plan.rest[i]
-    call_law(plan, work, STRESS, stress)
-    for i in range(9):
-        for e in range(n):
-            stress[i * n + e] *= plan.volumes[e]
+    call_laws(plan, work, STRESS, stress, 9)
+    for block in range(len(plan.ends)):
+        n = plan.ends[block] - first
+        for i in range(9):
+            for e in range(n):
+                stress[9 * first + i * n + e] *= volumes[first + e]
+        first = plan.ends[block]
 
 
 @compiled
 def element_stiffness(plan, work):
     """The variation of the weighted P along each lane of F."""
-    call_law(plan, work, VARIATION, work.dP)
+    call_laws(plan, work, VARIATION, work.dP, 9)
 
 
 @compiled
 def element_energy(plan, work):
     density = work.dP.reshape(-1)[: len(plan.volumes)]  # which the next tangent overwrites
-    call_law(plan, work, ENERGY, density)
+    call_laws(plan, work, ENERGY, density, 1)
     return np.dot(plan.volumes, density)
 
 

@@ -38,11 +38,12 @@ class Plan(NamedTuple):
     network: np.ndarray  # weights and bias of each layer, one after the other
     activation: int  # of every layer: SILU or SQUARE
     mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
-    law: np.ndarray  # addresses of the material's stress, variation and energy (3,)
-    constants: np.ndarray  # of the material (3,)
-    strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n + e of D is F_ij of element e
+    laws: np.ndarray  # addresses of each material's stress, variation and energy (b, 3)
+    constants: np.ndarray  # of each material (b, 3)
+    ends: np.ndarray  # elements are in blocks of one material: where each ends (b,)
+    strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n' + e of a block of D is F_ij of its e-th
     root: np.ndarray  # R (k, m)
-    rest: np.ndarray  # F0 (9 n,)
+    rest: np.ndarray  # F0 (9 n,), in blocks
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
@@ -152,8 +153,9 @@ def lent_plan(plan):
         lent(plan.network),
         plan.activation,
         lent(plan.mixing),
-        plan.law,
+        plan.laws,
         lent(plan.constants),
+        plan.ends,
         lent(plan.strain),
         lent(plan.root),
         lent(plan.rest),
