@@ -1,0 +1,389 @@
+"""What a torch function does to a change x' of its inputs, and how its own curvature bends the gradient: the steps of `linearised.py`.
+
+    linear map     y' = L x'                        no source
+    function       y' = f'(x) x'                    s = f''(x) u x'
+    product        y' = x' * w + x * w'             s_x = u *^T w',  s_w = u *^T x'      (a layer with its weight; * may be a convolution)
+    anything else  y' by the rules of the algebra   s by backpropagation of u . y' through that one step
+
+u is the adjoint of y. Of these, batch norm, cross entropy and maximal pooling have closed forms below.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hodsim.multicomplex.layout import Unit, layout
+from hodsim.multicomplex.number import Multicomplex
+from hodsim.multicomplex.rules import apply, has_rule, tower_of
+
+Change = Tensor | None  # None stands for zero
+Along = Callable[..., tuple[tuple[Change, ...], tuple[Change, ...] | None]]  # changes of the inputs -> changes of the outputs, sources
+aten = torch.ops.aten
+
+
+class Step(NamedTuple):
+    """outputs = function of inputs. bind: adjoints of the outputs (None: no source is asked for) -> what changes do."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    bind: Callable[..., Along]
+    curved: bool = True
+
+
+_STEPS: dict[Callable, Callable[..., Step]] = {}
+
+
+def step(*functions: Callable) -> Callable:
+    """Register how a function runs and what its step is; the maker takes the function and its arguments, and may return NotImplemented."""
+
+    def register(maker):
+        for function in functions:
+            method = getattr(Tensor, getattr(function, "__name__", ""), None)
+            _STEPS.update(dict.fromkeys({function, method} - {None}, maker))
+        return maker
+
+    return register
+
+
+def step_of(function: Callable, args: tuple, kwargs: dict) -> tuple[Any, Step | None]:
+    """Run a function; its result and its step, None where the result does not depend on what requires a gradient."""
+    made = NotImplemented
+    if function in _STEPS:
+        made = _STEPS[function](function, *args, **kwargs)
+    elif (tower := tower_of(function, args, kwargs)) is not None:
+        made = _function(function, tower, args, kwargs)
+    if made is NotImplemented:
+        return _anything(function, args, kwargs)
+    return made.outputs[0], made if made.outputs[0].requires_grad else None
+
+
+def tensors_in(*values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors_in(*value)
+        elif isinstance(value, dict):
+            yield from tensors_in(*value.values())
+
+
+def out_of_place(function: Callable, args: tuple, kwargs: dict) -> tuple[Callable, bool]:
+    """The same function out of place, and whether it was in place."""
+    name = getattr(function, "__name__", "")
+    if kwargs.get("inplace"):
+        return function, True
+    plain = f"__{name[3:]}" if name.startswith("__i") and name not in ("__invert__", "__index__", "__init__", "__int__") else name[:-1]
+    if name.endswith("_") and not name.endswith("__") or plain.startswith("__") and hasattr(Tensor, plain):
+        found = getattr(Tensor, plain, None) or getattr(torch, plain, None)
+        if found is None or name in ("requires_grad_", "detach_"):
+            raise NotImplementedError(f"{name} on a result of the pass; expected the function out of place")
+        return found, True
+    return function, False
+
+
+# -- linear maps and functions -----------------------------------------------------------------------------------------------
+
+
+@step(torch.flatten, torch.reshape, Tensor.view, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, torch.sum, torch.mean,
+      torch.neg, Tensor.contiguous, Tensor.expand, Tensor.__getitem__, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
+      F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, F.pad)  # fmt: skip
+def _linear(function, x, *args, **kwargs):
+    if any(t.requires_grad for t in tensors_in(args, kwargs)):
+        return NotImplemented
+    y = function(x, *args, **kwargs)
+    return Step((x,), (y,), lambda u: lambda dx: ((function(dx, *args, **kwargs),), None), curved=False)
+
+
+def _function(function, tower, args, kwargs):
+    x, y = args[0], function(*args, **kwargs)
+
+    def bind(u):
+        with torch.no_grad():
+            _, *slopes = tower(x.detach(), 1 if u is None else 2)
+            slope = slopes[0] if slopes else None
+            bend = slopes[1] * u if len(slopes) > 1 else None
+
+        def along(dx):
+            return (None if slope is None else slope * dx,), None if bend is None else (bend * dx,)
+
+        return along
+
+    return Step((x,), (y,), bind)
+
+
+@step(torch.add, torch.sub, Tensor.__add__, Tensor.__radd__, Tensor.__sub__, Tensor.__rsub__)
+def _sum(function, x, w, *, alpha=1):
+    y = function(x, w) if alpha == 1 else function(x, w, alpha=alpha)
+    name = function.__name__
+    signs = (-1, 1) if "rsub" in name else (1, -alpha) if "sub" in name else (1, alpha)
+
+    def along(*changes):
+        total = None
+        for change, sign in zip(changes, signs, strict=False):
+            if change is not None:
+                change = change if sign == 1 else change * sign
+                total = change if total is None else total + change
+        return (total if total.shape == y.shape else total.expand_as(y),), None
+
+    return Step(tuple(t for t in (x, w) if isinstance(t, Tensor)), (y,), lambda u: along, curved=False) if isinstance(x, Tensor) else NotImplemented
+
+
+@step(torch.mul, torch.matmul, Tensor.__mul__, Tensor.__rmul__, Tensor.__matmul__)
+def _product(function, x, w):
+    """Elementwise, or of matrices (both at least that)."""
+    y = function(x, w)
+    if not isinstance(w, Tensor):
+        return Step((x,), (y,), lambda u: lambda dx: ((dx * w,), None), curved=False)
+    elementwise = "mul" in function.__name__ and "matmul" not in function.__name__
+    if not elementwise and min(x.dim(), w.dim()) < 2:
+        return NotImplemented
+    X, W = x.detach(), w.detach()
+
+    def bind(u):
+        def along(dx, dw):
+            dy = None if dx is None else function(dx, W)
+            if dw is not None:
+                dy = function(X, dw) if dy is None else dy.add_(function(X, dw)) if dy.shape == y.shape else dy + function(X, dw)
+            if u is None:
+                return (dy,), None
+            s_x = (u * dw if elementwise else u @ dw.mT).sum_to_size(x.shape) if x.requires_grad and dw is not None else None
+            s_w = (u * dx if elementwise else dx.mT @ u).sum_to_size(w.shape) if w.requires_grad and dx is not None else None
+            return (dy,), (s_x, s_w)
+
+        return along
+
+    return Step((x, w), (y,), bind, curved=x.requires_grad and w.requires_grad)
+
+
+@step(torch.cat, torch.concat)
+def _joined(function, tensors, dim=0):
+    y = function(tensors, dim)
+
+    def along(*changes):
+        return (function([torch.zeros_like(t) if c is None else c for t, c in zip(tensors, changes, strict=True)], dim),), None
+
+    return Step(tuple(tensors), (y,), lambda u: along, curved=False)
+
+
+# -- layers with weights -----------------------------------------------------------------------------------------------------
+
+
+@step(F.linear)
+def _affine(function, input, weight, bias=None):
+    y = function(input, weight, bias)
+    X, W = input.detach().reshape(-1, input.shape[-1]), weight.detach()
+
+    def bind(u):
+        U = None if u is None else u.reshape(-1, len(W))
+
+        def along(dx, dw, db=None):
+            dX = None if dx is None else dx.reshape(X.shape)
+            if dw is not None:
+                dy = F.linear(X, dw, db)
+            else:
+                dy = X.new_zeros(len(X), len(W)) if db is None else db.repeat(len(X), 1)
+            if dX is not None:
+                dy.addmm_(dX, W.T)
+            dy = dy.view(y.shape)
+            if U is None:
+                return (dy,), None
+            s_x = (U @ dw).view(input.shape) if input.requires_grad and dw is not None else None
+            s_w = U.T @ dX if weight.requires_grad and dX is not None else None
+            return (dy,), (s_x, s_w)
+
+        return along
+
+    return Step((input, weight) if bias is None else (input, weight, bias), (y,), bind, curved=input.requires_grad)
+
+
+@step(F.conv1d, F.conv2d, F.conv3d)
+def _convolution(function, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    ndim = weight.dim() - 2
+    if isinstance(padding, str) or input.dim() != weight.dim():
+        return NotImplemented
+    y = function(input, weight, bias, stride, padding, dilation, groups)
+    X, W = input.detach(), weight.detach()
+    how = [list(n) if isinstance(n, (tuple, list)) else [n] * ndim for n in (stride, padding, dilation)]
+
+    def convolved(x, w, b=None):
+        return function(x, w, b, stride, padding, dilation, groups)
+
+    def bind(u):
+        def along(dx, dw, db=None):
+            dy = None if dx is None else convolved(dx, W, None if dw is not None else db)
+            if dw is not None:
+                dy = convolved(X, dw, db) if dy is None else dy.add_(convolved(X, dw, db))
+            elif dy is None:
+                dy = db.view(-1, *(1,) * ndim).expand_as(y)
+            mask = (input.requires_grad and dw is not None, weight.requires_grad and dx is not None, False)
+            if u is None or not any(mask):
+                return (dy,), None
+            found = aten.convolution_backward(u, X if dx is None else dx, W if dw is None else dw, None, *how, False, [0] * ndim, groups, mask)
+            return (dy,), found[:2]
+
+        return along
+
+    return Step((input, weight) if bias is None else (input, weight, bias), (y,), bind, curved=input.requires_grad)
+
+
+@step(F.batch_norm)
+def _batch_norm(function, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """In training: y = w n + b, n = r (x - mean), r = 1 / sqrt(var + eps), so
+
+        n' = r P x',  P x = x - mean(x) - n mean(n x);   r' / r = -r mean(n x')
+        s_x = r (w' - w r mean(n x')) P u - w r (n' mean(n u) + n mean(n' u));   s_w = sum of n' u"""
+    if not training or weight is None or bias is None:
+        return NotImplemented
+    x, w = input.detach(), weight.detach()
+    y = function(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    dims, count = (0, *range(2, x.dim())), x.numel() // x.shape[1]
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    mean = x.mean(dims)
+    r = (x.var(dims, correction=0) + eps).rsqrt()
+    one = torch.ones_like(w)
+
+    def normalised_change(change):
+        """r P change, and the sum of n change."""
+        return aten.native_batch_norm_backward(change, x, one, None, None, mean, r, True, eps, [True, True, False])[:2]
+
+    def bind(u):
+        n = (x - mean.view(shape)).mul_(r.view(shape))
+        if u is not None:
+            Pu, nu = normalised_change(u)  # r P u
+            nu = nu / count
+
+        def along(dx, dw, db):
+            dn, nx = (None, None) if dx is None else normalised_change(dx)
+            terms = [] if dn is None else [(w, dn)]
+            terms += [] if dw is None else [(dw, n)]
+            dy = terms[0][0].view(shape) * terms[0][1] if terms else torch.zeros_like(x)
+            for factor, term in terms[1:]:
+                dy.addcmul_(factor.view(shape), term)
+            if db is not None:
+                dy.add_(db.view(shape))
+            if u is None:
+                return (dy,), None
+            scale = 0 if dw is None else dw
+            if dn is None:
+                return (dy,), (Pu * scale.view(shape), None)
+            un = (u * dn).sum(dims)
+            s_x = Pu * (scale - w * r * nx / count).view(shape)
+            s_x.addcmul_((w * r * nu).view(shape), dn, value=-1).addcmul_((w * r * un / count).view(shape), n, value=-1)
+            return (dy,), (s_x, un)
+
+        return along
+
+    return Step((input, weight, bias), (y,), bind)
+
+
+# -- pooling and losses ------------------------------------------------------------------------------------------------------
+
+
+@step(F.max_pool2d, torch.max_pool2d)
+def _max_pool(function, input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    if return_indices:
+        return NotImplemented
+    y, indices = torch._C._nn.max_pool2d_with_indices(input, kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
+    places = indices.flatten(-2)
+    return Step((input,), (y,), lambda u: lambda dx: ((dx.flatten(-2).gather(-1, places).view(y.shape),), None), curved=False)
+
+
+@step(F.mse_loss)
+def _mean_square(function, input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    if reduction == "none" or size_average is not None or reduce is not None or weight is not None or target.requires_grad:
+        return NotImplemented
+    y = function(input, target, reduction=reduction)
+    factor = 2 / input.numel() if reduction == "mean" else 2.0
+    error = (input - target).detach()
+
+    def bind(u):
+        scale = None if u is None else u * factor
+        return lambda dx: (((error * dx).sum() * factor,), None if u is None else (dx * scale,))
+
+    return Step((input,), (y,), bind)
+
+
+@step(F.cross_entropy)
+def _cross_entropy(function, input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
+    """Of classes: the gradient by the scores is (p - one) / N, its change (p x' - p (p . x')) / N."""
+    odd = weight is not None or size_average is not None or reduce is not None or reduction != "mean" or label_smoothing or input.dim() != 2
+    if odd or target.is_floating_point() or bool((target == ignore_index).any()):
+        return NotImplemented
+    y = function(input, target)
+    p, count = input.detach().softmax(1), len(input)
+    slope = p.scatter_add(1, target[:, None], p.new_full((count, 1), -1.0)) / count
+
+    def bind(u):
+        scaled = None if u is None else p * (u / count)
+
+        def along(dx):
+            return ((slope * dx).sum(),), None if scaled is None else (scaled * (dx - (p * dx).sum(1, keepdim=True)),)
+
+        return along
+
+    return Step((input,), (y,), bind)
+
+
+# -- anything else -----------------------------------------------------------------------------------------------------------
+
+
+def _anything(function: Callable, args: tuple, kwargs: dict) -> tuple[Any, Step | None]:
+    """By the rule of the function: the step's own pass x + x' eps, and backpropagation of u . y' through it."""
+    result = function(*args, **kwargs)
+    inputs = tuple({id(t): t for t in tensors_in(args, kwargs) if t.requires_grad}.values())
+    outputs = tuple(t for t in tensors_in(result) if t.requires_grad)
+    if not outputs:
+        return result, None
+
+    def bind(*adjoints):
+        asked = any(u is not None for u in adjoints)
+
+        def along(*changes):
+            points = [x.detach().requires_grad_(asked) for x in inputs]
+            with torch.set_grad_enabled(asked):
+                rows = [torch.stack([x, torch.zeros_like(x) if c is None else c]) for x, c in zip(points, changes, strict=True)]
+                numbers = {id(x): Multicomplex(r, layout((Unit(0),)), 1) for x, r in zip(inputs, rows, strict=True)}
+                moved = list(_numbers_in(_ruled(function, _replaced(args, numbers), _replaced(kwargs, numbers))))
+                parts = [z.part(0) for z in moved]
+                total = sum((u * d).sum() for u, d in zip(adjoints, parts, strict=True) if u is not None and d.requires_grad)
+            changed = tuple(d.detach() for d in parts)
+            return changed, torch.autograd.grad(total, points, allow_unused=True) if isinstance(total, Tensor) else None
+
+        return along
+
+    return result, Step(inputs, outputs, bind)
+
+
+def _ruled(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """The function of numbers. Operators and attributes of a tensor arrive as methods, which a number has as its own."""
+    name = getattr(function, "__name__", "")
+    if name == "__get__":  # an attribute such as .T
+        return getattr(args[0], function.__self__.__name__)  # type: ignore[attr-defined]
+    if has_rule(function):
+        return apply(function, args, kwargs)
+    if function is Tensor.__rpow__:
+        return args[1] ** args[0]
+    plain = name.strip("_")
+    return getattr(operator, plain, None)(*args) if name.startswith("__") and hasattr(operator, plain) else apply(getattr(torch, plain, function), args, kwargs)
+
+
+def _replaced(value: Any, numbers: dict[int, Multicomplex]) -> Any:
+    if isinstance(value, Tensor):
+        return numbers.get(id(value), value)
+    if isinstance(value, dict):
+        return {name: _replaced(item, numbers) for name, item in value.items()}
+    return type(value)(_replaced(item, numbers) for item in value) if type(value) in (tuple, list) else value
+
+
+def _numbers_in(value: Any) -> Iterator[Multicomplex]:
+    if isinstance(value, Multicomplex):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _numbers_in(item)
