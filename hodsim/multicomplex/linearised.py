@@ -129,7 +129,7 @@ class Record(TorchFunctionMode):
             result = function(*args, **kwargs)
             self._fixed |= {id(t): t for t in tensors_in(result) if t.grad_fn is not None}
             return result
-        pure, changed = out_of_place(function, args, kwargs)
+        pure, changed = out_of_place(function, kwargs)
         result, step = step_of(pure, args, {name: value for name, value in kwargs.items() if name != "inplace"} if changed else kwargs)
         if step is not None:
             self.steps.append(step)

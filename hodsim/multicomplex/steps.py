@@ -73,18 +73,24 @@ def tensors_in(*values: Any) -> Iterator[Tensor]:
             yield from tensors_in(*value.values())
 
 
-def out_of_place(function: Callable, args: tuple, kwargs: dict) -> tuple[Callable, bool]:
+_IN_PLACE = frozenset(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "pow", "matmul"))
+
+
+def out_of_place(function: Callable, kwargs: dict) -> tuple[Callable, bool]:
     """The same function out of place, and whether it was in place."""
     name = getattr(function, "__name__", "")
     if kwargs.get("inplace"):
         return function, True
-    plain = f"__{name[3:]}" if name.startswith("__i") and name not in ("__invert__", "__index__", "__init__", "__int__") else name[:-1]
-    if name.endswith("_") and not name.endswith("__") or plain.startswith("__") and hasattr(Tensor, plain):
-        found = getattr(Tensor, plain, None) or getattr(torch, plain, None)
-        if found is None or name in ("requires_grad_", "detach_"):
-            raise NotImplementedError(f"{name} on a result of the pass; expected the function out of place")
-        return found, True
-    return function, False
+    if name in _IN_PLACE:
+        plain = name.replace("__i", "__")
+    elif name.endswith("_") and not name.endswith("__"):
+        plain = name[:-1]
+    else:
+        return function, False
+    found = getattr(Tensor, plain, None) or getattr(torch, plain, None)
+    if found is None or name in ("requires_grad_", "detach_", "copy_"):
+        raise NotImplementedError(f"{name} on a result of the pass; expected the function out of place")
+    return found, True
 
 
 # -- linear maps and functions -----------------------------------------------------------------------------------------------
@@ -98,6 +104,33 @@ def _linear(function, x, *args, **kwargs):
         return NotImplemented
     y = function(x, *args, **kwargs)
     return Step((x,), (y,), lambda u: lambda dx: ((function(dx, *args, **kwargs),), None), curved=False)
+
+
+# functions whose slope torch has as a kernel of the value: f'(x) x', and f'' / f'; both by (.., y = f(x))
+_BY_VALUE = {
+    torch.tanh: (aten.tanh_backward, lambda y: -2 * y),
+    torch.sigmoid: (aten.sigmoid_backward, lambda y: 1 - 2 * y),
+    torch.relu: (lambda dx, y: aten.threshold_backward(dx, y, 0), None),
+}  # fmt: skip
+_BY_VALUE |= {Tensor.tanh: _BY_VALUE[torch.tanh], Tensor.sigmoid: _BY_VALUE[torch.sigmoid], F.relu: _BY_VALUE[torch.relu]}
+
+
+@step(*_BY_VALUE)
+def _function_by_value(function, input, **kwargs):
+    slope, ratio = _BY_VALUE[function]
+    y = function(input, **kwargs)
+    value = y.detach()
+
+    def bind(u):
+        bend = None if u is None or ratio is None else ratio(value).mul_(u)
+
+        def along(dx):
+            dy = slope(dx, value)
+            return (dy,), None if bend is None else (bend * dy,)
+
+        return along
+
+    return Step((input,), (y,), bind, curved=ratio is not None)
 
 
 def _function(function, tower, args, kwargs):
@@ -241,41 +274,33 @@ def _batch_norm(function, input, running_mean, running_var, weight=None, bias=No
     if not training or weight is None or bias is None:
         return NotImplemented
     x, w = input.detach(), weight.detach()
-    y = function(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    y, mean, r = torch.native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
+    mean, r = mean.detach(), r.detach()
     dims, count = (0, *range(2, x.dim())), x.numel() // x.shape[1]
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    mean = x.mean(dims)
-    r = (x.var(dims, correction=0) + eps).rsqrt()
-    one = torch.ones_like(w)
 
-    def normalised_change(change):
-        """r P change, and the sum of n change."""
-        return aten.native_batch_norm_backward(change, x, one, None, None, mean, r, True, eps, [True, True, False])[:2]
+    def channels(values: Tensor) -> Tensor:
+        return values.view(-1, *(1,) * (x.dim() - 2))
+
+    def projected(change: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """weight r P change, and the sum of n change."""
+        return aten.native_batch_norm_backward(change, x, weight, None, None, mean, r, True, eps, [True, True, False])[:2]
 
     def bind(u):
-        n = (x - mean.view(shape)).mul_(r.view(shape))
-        if u is not None:
-            Pu, nu = normalised_change(u)  # r P u
-            nu = nu / count
+        Pu, nu = (None, None) if u is None else projected(u, torch.ones_like(w))
 
         def along(dx, dw, db):
-            dn, nx = (None, None) if dx is None else normalised_change(dx)
-            terms = [] if dn is None else [(w, dn)]
-            terms += [] if dw is None else [(dw, n)]
-            dy = terms[0][0].view(shape) * terms[0][1] if terms else torch.zeros_like(x)
-            for factor, term in terms[1:]:
-                dy.addcmul_(factor.view(shape), term)
-            if db is not None:
-                dy.add_(db.view(shape))
-            if u is None:
-                return (dy,), None
-            scale = 0 if dw is None else dw
-            if dn is None:
-                return (dy,), (Pu * scale.view(shape), None)
-            un = (u * dn).sum(dims)
-            s_x = Pu * (scale - w * r * nx / count).view(shape)
-            s_x.addcmul_((w * r * nu).view(shape), dn, value=-1).addcmul_((w * r * un / count).view(shape), n, value=-1)
-            return (dy,), (s_x, un)
+            dy, ndx = (torch.zeros_like(x), w.new_zeros(())) if dx is None else projected(dx, w)
+            n_only = None if Pu is None else (w.new_zeros(len(w)) if dx is None else (Pu * dx).sum(dims))  # mean(n' u) count
+            s_x = None
+            if Pu is not None and nu is not None and n_only is not None:
+                on_n = w * r * n_only / count
+                on_Pu = (0 if dw is None else dw) - w * r * ndx / count
+                s_x = torch.addcmul(channels(on_n * r * mean), Pu, channels(on_Pu * torch.ones_like(w)))
+                s_x.addcmul_(dy, channels(r * nu / count), value=-1).addcmul_(x, channels(on_n * r), value=-1)
+            if dw is not None:  # dw n = dw r (x - mean)
+                dy.addcmul_(x, channels(dw * r))
+                db = -dw * r * mean if db is None else db - dw * r * mean
+            return (dy if db is None else dy.add_(channels(db)),), None if s_x is None else (s_x, n_only)
 
         return along
 
@@ -370,7 +395,9 @@ def _ruled(function: Callable, args: tuple, kwargs: dict) -> Any:
     if function is Tensor.__rpow__:
         return args[1] ** args[0]
     plain = name.strip("_")
-    return getattr(operator, plain, None)(*args) if name.startswith("__") and hasattr(operator, plain) else apply(getattr(torch, plain, function), args, kwargs)
+    if name.startswith("__") and hasattr(operator, plain):
+        return getattr(operator, plain)(*args)
+    return apply(getattr(torch, plain, function), args, kwargs)
 
 
 def _replaced(value: Any, numbers: dict[int, Multicomplex]) -> Any:
