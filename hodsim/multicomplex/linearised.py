@@ -10,7 +10,7 @@ with the loss and its gradient. A product is the pass of the x', and one backpro
     H v = sum over all steps of (dx/dw)^T s
     G v = the same sum over the steps of the criterion alone, J^T H_L J v (Gauss-Newton)
 
-Functions are seen as they are called (TorchFunctionMode); `steps.py` says what y' and s are.
+Functions are seen as they are called (TorchFunctionMode); `steps.py` and `layer_steps.py` say what y' and s are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from hodsim.multicomplex import layer_steps  # noqa: F401  (it fills the table of steps)
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.steps import Along, Step, out_of_place, step_of, tensors_in
 

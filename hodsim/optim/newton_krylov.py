@@ -1,14 +1,16 @@
 """Newton-Krylov training (HoD-Net, Algorithm 1), as it is read in the table below.
 
     line    here
+    2, 3    the loop over mini-batches, and 47, 48, is the caller's: one `step` for each
     1, 46   the global gradient: set_global_gradient, or the running mean of the batches' gradients
     4       the batch's gradient, from the pass that all products of the step share
     5-8     skip a batch against the global gradient, where that is more than noise: |mean|^2 > its variance (Fig. 5)
     9-11    start from the last step, decayed, if the model is negative there
     12-27   `conjugate_gradients`, on C + lambda with a preconditioner; C = H (line 13) or G
     28-30   x <- (1 - cos(x, global gradient)) x where x would raise the global loss; refused if it is no descent of the batch's
-    31-44   eta, which the paper leaves undefined, is the actual over the predicted decrease at gamma = 1; gamma is halved until the loss
-            has fallen by Armijo's share of its slope; a stretched step (line 40) is the business of lambda, which eta moves
+    31-44   eta, which the paper leaves undefined, is the actual over the predicted decrease at gamma = 1; eta~ is an interval of it, 1/4 to
+            3/4 (lines 33 to 36); gamma is halved (37) until the loss (42) has fallen by Armijo's share of its slope; a stretched step
+            (lines 34 and 39 to 41) is the business of lambda, which eta moves: the loop of lines 35 to 43 as printed can cycle
     45      w <- w + gamma x
 
 lambda is Levenberg and Marquardt's damping: times `adaptation` where eta > 3/4, divided by it where eta < 1/4, times 4 after a refusal.

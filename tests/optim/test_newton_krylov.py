@@ -1,13 +1,26 @@
 """Algorithm 1 against closed forms, dense matrices and constructed landscapes."""
 
 import copy
+import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hodsim.optim import GaussNewton, Hessian, Identity, Jacobi, KroneckerFactored, NewtonKrylov, Outcome
+from hodsim.optim import (
+    GaussNewton,
+    Hessian,
+    Identity,
+    Jacobi,
+    KroneckerFactored,
+    NewtonKrylov,
+    Outcome,
+    conjugate_gradients,
+    newton_krylov,
+)
 from hodsim.optim.curvature import Batch
 
 CURVATURES = pytest.mark.parametrize("curvature", [Hessian(), GaussNewton()], ids=["hessian", "gauss-newton"])
@@ -242,6 +255,17 @@ def test_kronecker_factors_cut_the_iterations_of_an_ill_conditioned_layer():
         assert optimizer.last is not None
         counts.append(optimizer.last.iterations)
     assert counts[1] < counts[0] / 2
+
+
+def test_every_line_of_algorithm_1_is_found_by_its_number():
+    text = "".join(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8") for module in (newton_krylov, conjugate_gradients))
+    table = re.findall(r"^    (\d+)(?:(-|, )(\d+))?   ? ? ?\S", text, re.MULTILINE)
+    spoken = re.findall(r"lines? (\d+)(?:( to |, | and )(\d+))?", text)
+    found: set[int] = set()
+    for first, between, last in [*table, *spoken]:
+        joined = between in ("-", " to ")
+        found |= set(range(int(first), int(last) + 1)) if joined else {int(n) for n in (first, last) if n}
+    assert found | {47, 48} >= set(range(1, 49)) and "47, 48, is the caller's" in text
 
 
 def test_bad_input_is_refused():
