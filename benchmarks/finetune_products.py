@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from hodsim.benchmarks.finetune_problems import NETS, seeded
-from hodsim.benchmarks.memory import peak, reset_peak
+from hodsim.benchmarks.memory import peak, reset_peak, return_freed
 from hodsim.multicomplex import Linearised
 
 Product = Callable[[], Any]
@@ -65,7 +66,7 @@ def product_methods(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: nn.M
     detached = {name: p.detach() for name, p in parameters.items()}
 
     def linearised() -> Linearised:
-        return Linearised(weights, lambda: loss(net(x), y))
+        return Linearised(weights, lambda: loss(net(x), y), gradient=False)
 
     def gradient() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(loss(net(x), y), weights, create_graph=True)
@@ -90,13 +91,15 @@ def product_methods(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: nn.M
 
         operator = curvlinops.HessianLinearOperator(net, loss, parameters, [(x, y)], check_deterministic=False)
         first["curvlinops"] = further["curvlinops"] = lambda: operator @ directions
-    except ImportError:
+    except ImportError:  # not installed, or something that it needs is not
         pass
     return tuple({way: product for way, product in ways.items() if _works(product)} for ways in (first, further))  # type: ignore[return-value]
 
 
 def _memory(product: Product) -> float | None:
     product()
+    gc.collect()
+    return_freed()
     reset_peak()
     before = peak()
     product()

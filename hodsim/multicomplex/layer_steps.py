@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hodsim.multicomplex.steps import Step, aten, step
+from hodsim.multicomplex.steps import Outer, Step, aten, step
 
 # -- layers with weights -----------------------------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ def _affine(function, input, weight, bias=None):
             if U is None:
                 return (dy,), None
             s_x = (U @ dw).view(input.shape) if input.requires_grad and dw is not None else None
-            s_w = U.T @ dX if weight.requires_grad and dX is not None else None
+            s_w = Outer(U.T, dX) if weight.requires_grad and dX is not None else None
             return (dy,), (s_x, s_w)
 
         return along
@@ -79,9 +79,10 @@ def _batch_norm(function, input, running_mean, running_var, weight=None, bias=No
 
         n' = r P x',  P x = x - mean(x) - n mean(n x);   r' / r = -r mean(n x')
         s_x = r (w' - w r mean(n x')) P u - w r (n' mean(n u) + n mean(n' u));   s_w = sum of n' u"""
-    if not training or weight is None or bias is None:
+    if not training:
         return NotImplemented
-    x, w = input.detach(), weight.detach()
+    x = input.detach()
+    w = x.new_ones(x.shape[1]) if weight is None else weight.detach()
     y, mean, r = torch.native_batch_norm(input, weight, bias, running_mean, running_var, True, momentum, eps)
     mean, r = mean.detach(), r.detach()
     dims, count = (0, *range(2, x.dim())), x.numel() // x.shape[1]
@@ -96,7 +97,7 @@ def _batch_norm(function, input, running_mean, running_var, weight=None, bias=No
     def bind(u):
         Pu, nu = (None, None) if u is None else projected(u, torch.ones_like(w))
 
-        def along(dx, dw, db):
+        def along(dx, dw=None, db=None):
             dy, ndx = (torch.zeros_like(x), w.new_zeros(())) if dx is None else projected(dx, w)
             n_only = None if Pu is None else (w.new_zeros(len(w)) if dx is None else (Pu * dx).sum(dims))  # mean(n' u) count
             s_x = None
@@ -108,11 +109,12 @@ def _batch_norm(function, input, running_mean, running_var, weight=None, bias=No
             if dw is not None:  # dw n = dw r (x - mean)
                 dy.addcmul_(x, channels(dw * r))
                 db = -dw * r * mean if db is None else db - dw * r * mean
-            return (dy if db is None else dy.add_(channels(db)),), None if s_x is None else (s_x, n_only)
+            return (dy if db is None else dy.add_(channels(db)),), None if s_x is None else (s_x, n_only)[: len(given)]
 
         return along
 
-    return Step((input, weight, bias), (y,), bind)
+    given = (input, weight, bias) if bias is not None else (input, weight) if weight is not None else (input,)
+    return Step(given, (y,), bind)
 
 
 # -- pooling and losses ------------------------------------------------------------------------------------------------------

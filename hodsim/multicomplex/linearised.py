@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from hodsim.multicomplex import layer_steps  # noqa: F401  (it fills the table of steps)
 from hodsim.multicomplex.number import Multicomplex
-from hodsim.multicomplex.steps import Along, Step, out_of_place, step_of, tensors_in
+from hodsim.multicomplex.steps import Along, Outer, Step, out_of_place, step_of, tensors_in
 
 Evaluation = Callable[[], Any]  # the loss, or (output, loss of an output)
 
@@ -32,10 +32,11 @@ Evaluation = Callable[[], Any]  # the loss, or (output, loss of an output)
 class Linearised:
     """The loss at the parameters, its gradient by each of them, and products of its Hessian or Gauss-Newton matrix.
 
-    evaluate calls the module and returns its loss, or (output, loss of an output), which gauss_newton needs.
+    evaluate calls the module and returns its loss, or (output, loss of an output), which gauss_newton needs. gradient=False spares what
+    the gradient costs beyond the adjoints of the steps, and leaves it empty.
     Raises ValueError for a loss that is not a scalar of the parameters, NotImplementedError for a function without a rule."""
 
-    def __init__(self, parameters: Sequence[Tensor], evaluate: Evaluation, *, gauss_newton: bool = False):
+    def __init__(self, parameters: Sequence[Tensor], evaluate: Evaluation, *, gauss_newton: bool = False, gradient: bool = True):
         self.parameters = list(parameters)
         record = Record(self.parameters)
         linear = 0  # so many steps count without their curvature
@@ -52,9 +53,10 @@ class Linearised:
             raise ValueError(f"the loss is {shape}; expected a scalar that depends on the parameters")
         self.value = loss.detach()
         curved = [y for step in record.steps[linear:] if step.curved for y in step.outputs]
-        found = torch.autograd.grad(loss, [*self.parameters, *curved], retain_graph=True, allow_unused=True)
-        self.gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=False)]
-        adjoints = {id(y): u for y, u in zip(curved, found[len(self.gradient) :], strict=True)}
+        asked = self.parameters if gradient else []
+        found = torch.autograd.grad(loss, [*asked, *curved], retain_graph=True, allow_unused=True) if asked or curved else ()
+        self.gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(asked, found, strict=False)]
+        adjoints = {id(y): u for y, u in zip(curved, found[len(asked) :], strict=True)}
         del found
         self._moves = list(_moves(self.parameters, record.steps, linear, adjoints))
 
@@ -63,6 +65,7 @@ class Linearised:
         changes: list[Tensor | None] = [d for d in v]
         places: list[Tensor] = []
         sources: list[Tensor] = []
+        weights: list[tuple[int, Outer]] = []  # of parameters: added into their results
         with torch.no_grad():
             for move in self._moves:
                 given = [None if place < 0 else changes[place] for place in move.inputs]
@@ -71,15 +74,21 @@ class Linearised:
                     continue
                 moved, bent = move.along(*given)
                 changes += moved
-                for x, s in zip(move.step.inputs, bent or (), strict=False):
-                    if s is not None:
+                for x, place, s in zip(move.step.inputs, move.inputs, bent or (), strict=False):
+                    if isinstance(s, Outer) and 0 <= place < len(self.parameters):
+                        weights.append((place, s))
+                    elif s is not None and x.requires_grad:
                         places.append(x)
-                        sources.append(s)
+                        sources.append(s.left @ s.right if isinstance(s, Outer) else s)
                 for place in move.last:
                     changes[place] = None
-        if not places:
-            return [torch.zeros_like(p) for p in self.parameters]
-        found = torch.autograd.grad(places, self.parameters, sources, retain_graph=True, allow_unused=True)
+            if places:
+                found = list(torch.autograd.grad(places, self.parameters, sources, retain_graph=True, allow_unused=True))
+            else:
+                found = [None] * len(self.parameters)
+            for place, s in weights:
+                known = found[place]
+                found[place] = s.left @ s.right if known is None else known.addmm_(s.left, s.right)
         return [torch.zeros_like(p) if s is None else s for p, s in zip(self.parameters, found, strict=True)]
 
 

@@ -81,7 +81,9 @@ def hessian_vector_product(loss: Callable[[nn.Module], Tensor], module: nn.Modul
 
     loss: takes the module and returns a scalar, e.g. lambda net: F.mse_loss(net(x), y). vectors: by name, or as module.parameters().
     For many products at one point make one `Linearised`."""
-    return loss_gradient_hessian(loss, module, vectors)[2]
+    with differentiable(module) as parameters:
+        at = Linearised(list(parameters.values()), lambda: loss(module), gradient=False)
+        return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
 
 
 def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module,
@@ -98,7 +100,7 @@ def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Cal
                                 vectors: Vectors) -> dict[str, Tensor]:
     """G v = J^T H_L J v with J the Jacobian of output(module) by the parameters and H_L the Hessian of loss(output)."""
     with differentiable(module) as parameters:
-        at = Linearised(list(parameters.values()), lambda: (output(module), loss), gauss_newton=True)
+        at = Linearised(list(parameters.values()), lambda: (output(module), loss), gauss_newton=True, gradient=False)
         return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
 
 

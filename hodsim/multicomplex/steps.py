@@ -22,8 +22,16 @@ from hodsim.multicomplex.layout import Unit, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.rules import apply, has_rule, tower_of
 
+
+class Outer(NamedTuple):
+    """The source left @ right, not formed yet: a layer's weight has room for it in its result."""
+
+    left: Tensor
+    right: Tensor
+
+
 Change = Tensor | None  # None stands for zero
-Along = Callable[..., tuple[tuple[Change, ...], tuple[Change, ...] | None]]  # changes of the inputs -> changes of the outputs, sources
+Along = Callable[..., tuple[tuple[Change, ...], tuple[Change | Outer, ...] | None]]  # changes of inputs -> those of outputs, sources
 aten = torch.ops.aten
 
 
@@ -34,6 +42,7 @@ class Step(NamedTuple):
     outputs: tuple[Tensor, ...]
     bind: Callable[..., Along]
     curved: bool = True
+    several: bool = False  # the function returns a tuple
 
 
 _STEPS: dict[Callable, Callable[..., Step]] = {}
@@ -61,6 +70,8 @@ def step_of(function: Callable, args: tuple, kwargs: dict) -> tuple[Any, Step | 
     if made is NotImplemented:
         return _anything(function, args, kwargs)
     y = made.outputs[0]
+    if made.several:
+        return made.outputs, made
     return y, None if y is made.inputs[0] or not y.requires_grad else made  # a view of everything may be the tensor itself
 
 
@@ -132,6 +143,11 @@ def _function_by_value(function, input, **kwargs):
         return along
 
     return Step((input,), (y,), bind, curved=ratio is not None)
+
+
+@step(torch.split, torch.split_with_sizes, torch.chunk, torch.unbind)
+def _pieces(function, x, *args, **kwargs):
+    return Step((x,), tuple(function(x, *args, **kwargs)), lambda *u: lambda dx: (tuple(function(dx, *args, **kwargs)), None), False, True)
 
 
 def _function(function, tower, args, kwargs):

@@ -22,10 +22,10 @@ class InPlace(nn.Module):
 
     def forward(self, x):
         out = self.norm(self.first(x))
+        out.mul_(2.0)
         out += self.second(x)
         F.relu(out, inplace=True)
-        out.mul_(2.0)
-        return out.tanh_().flatten(1)
+        return out.flatten(1).neg_().tanh_()
 
 
 class Attention(nn.Module):
