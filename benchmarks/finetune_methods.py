@@ -51,25 +51,24 @@ class Method:
 
 
 def methods() -> list[Method]:
+    dampings = (1e-2, 1e-4)
     found = [
         Method("Adam", (3e-4, 1e-3, 3e-3, 1e-2), _adam, cosine=True),
         Method("AdaGrad", (3e-3, 1e-2), lambda net, rate, _: torch.optim.Adagrad(net.parameters(), rate)),
         Method("L-BFGS", (0.3, 1.0), lambda net, rate, _: torch.optim.LBFGS(
             net.parameters(), rate, max_iter=10, history_size=50, line_search_fn="strong_wolfe"), large=True),
-    ]  # fmt: skip
-    if (library := package("pytorch_optimizer")) is not None:
-        found += [
-            Method("SOAP", (1e-3, 3e-3, 1e-2), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
-            Method("Shampoo", (1e-3, 1e-2, 1e-1), lambda net, rate, _: library.Shampoo(
-                net.parameters(), lr=rate, preconditioning_compute_steps=10), cosine=True),
-        ]  # fmt: skip
-    dampings = (1e-2, 1e-4)
-    return [
-        *found,
         Method("Hessian-free", dampings, _second_order(GaussNewton(), Identity), large=True),
         Method("Gauss-Newton + KFAC", dampings, _second_order(GaussNewton(), _factored), large=True, sampled=True),
         Method("Algorithm 1 + KFAC", dampings, _second_order(Hessian(), _factored), large=True, sampled=True),
-    ]
+    ]  # fmt: skip
+    if (library := package("pytorch_optimizer")) is None:
+        return found
+    return [
+        *found,
+        Method("SOAP", (1e-3, 3e-3, 1e-2), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
+        Method("Shampoo", (1e-3, 1e-2), lambda net, rate, _: library.Shampoo(
+            net.parameters(), lr=rate, preconditioning_compute_steps=10), cosine=True),
+    ]  # fmt: skip
 
 
 def package(name: str) -> Any:
