@@ -119,12 +119,13 @@ def _moves(parameters: list[Tensor], steps: list[Step], linear: int, adjoints: d
 
 class Record(TorchFunctionMode):
     """Notes the steps of a pass that depend on some leaves. A function in place on one of their results is run out of place, and later
-    uses of its argument are those of the result."""
+    uses of its argument are those of the result; it is refused where views of the same memory would not follow."""
 
     def __init__(self, leaves: list[Tensor]):
         super().__init__()
         self.steps: list[Step] = []
         self._known = {id(leaf) for leaf in leaves}
+        self._viewed: set[int] = set()  # of these there are views
         self._fixed: dict[int, Tensor] = {}  # results that depend on other leaves only
         self._renewed: dict[int, tuple[Tensor, Tensor]] = {}  # by id: what a function changed in place, and into what
 
@@ -140,10 +141,13 @@ class Record(TorchFunctionMode):
             self._fixed |= {id(t): t for t in tensors_in(result) if t.grad_fn is not None}
             return result
         pure, changed = out_of_place(function, kwargs)
+        if changed and (id(args[0]) in self._viewed or (args[0]._base is not None and id(args[0]._base) in self._known)):
+            raise NotImplementedError(f"{function.__name__} in place on a tensor that shares memory with another; expected it out of place")
         result, step = step_of(pure, args, {name: value for name, value in kwargs.items() if name != "inplace"} if changed else kwargs)
         if step is not None:
             self.steps.append(step)
             self._known.update(id(y) for y in step.outputs)
+            self._viewed.update(id(y._base) for y in step.outputs if y._base is not None)
         if changed:
             self._renewed[id(args[0])] = (args[0], result)
         return result

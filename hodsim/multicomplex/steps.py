@@ -230,8 +230,10 @@ def _joined(function, tensors, dim=0):
 
 def _anything(function: Callable, args: tuple, kwargs: dict) -> tuple[Any, Step | None]:
     """By the rule of the function: the step's own pass x + x' eps, and backpropagation of u . y' through it."""
-    result = function(*args, **kwargs)
     inputs = tuple({id(t): t for t in tensors_in(args, kwargs) if t.requires_grad}.values())
+    if function is Tensor.__setitem__:
+        raise NotImplementedError("an entry of a result of the pass is set; expected torch.where, cat or stack, which return a new tensor")
+    result = function(*args, **kwargs)
     outputs = tuple(t for t in tensors_in(result) if t.requires_grad)
     if not outputs:
         return result, None
