@@ -89,7 +89,7 @@ def product_methods(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: nn.M
     try:
         import curvlinops
 
-        operator = curvlinops.HessianLinearOperator(net, loss, parameters, [(x, y)], check_deterministic=False)
+        operator = curvlinops.HessianLinearOperator(net, loss, weights, [(x, y)], check_deterministic=False)
         first["curvlinops"] = further["curvlinops"] = lambda: operator @ directions
     except ImportError:  # not installed, or something that it needs is not
         pass
