@@ -65,7 +65,7 @@ def methods() -> list[Method]:
         return found
     return [
         *found,
-        Method("SOAP", (1e-3, 3e-3, 1e-2), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
+        Method("SOAP", (3e-4, 1e-3, 3e-3), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
         Method("Shampoo", (3e-4, 1e-3, 3e-3), lambda net, rate, _: library.Shampoo(
             net.parameters(), lr=rate, preconditioning_compute_steps=10), cosine=True),
     ]  # fmt: skip
