@@ -220,7 +220,7 @@ def _from_torchvision(folder: Path, name: str) -> dict[str, np.ndarray] | None:
             part = datasets.SVHN(folder, split=split, download=True)
             x, y = part.data, part.labels  # (n, c, h, w)
         else:
-            part = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}[name](folder, train=split == "train", download=True)
+            part = getattr(datasets, {"mnist": "MNIST", "cifar10": "CIFAR10"}[name])(folder, train=split == "train", download=True)
             x, y = np.asarray(part.data), part.targets
             x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
         found |= {f"x_{split}": np.asarray(x), f"y_{split}": np.asarray(y)}

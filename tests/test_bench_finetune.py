@@ -35,7 +35,7 @@ def sines() -> Problem:
     parts = dict(zip(("train", "validation", "test"), ((part, torch.sin(part[:, :2])) for part in x.split(20)), strict=True))
     make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2)).double())
     return Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20, share=0.5,
-                   first_epochs=5, simulate=lambda net: float(net[0].weight.abs().sum()))  # fmt: skip
+                   first_epochs=5, simulate=lambda net: float(net[0].weight.detach().abs().sum()))  # fmt: skip
 
 
 @pytest.mark.parametrize("budget", [Budget("seconds", 0.02), Budget("epochs", 4.0)], ids=str)
