@@ -7,8 +7,9 @@ the latter two with fewer channels, so that they finish on two cores.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ from scipy.io import loadmat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hodsim.fem import FullModel, StVK
-from hodsim.mesh import TetMesh
-from hodsim.snapshots import bending_loads, generate_snapshots, sweep
+from hodsim.benchmarks.simulation import sampled_beam
+from hodsim.reduced import subspace_error
+from hodsim.snapshots import bending_loads
 from hodsim.subspace import Autoencoder, principal_directions
-from hodsim.trainers.autoencoder import prepare
+from hodsim.trainers.autoencoder import Data, Every, prepare
 
 SPLITS = ("train", "validation", "test")
 Criterion = Callable[[Any], Any]
+Closure = Callable[[], tuple[Any, Criterion]]
 
 
 @dataclass(frozen=True)
 class Problem:
     """A net to train. make: the net by seed. data: by split, tensors with the samples along the first axis. predict: the net's output on
-    samples and the loss of such an output, a mean over them. batch: of first-order methods; large: of the others."""
+    samples and the loss of such an output, a mean over them. batch: of first-order methods; large: of the others, whose curvature is
+    taken on a share of it, with so many iterations of conjugate gradients. budgets: those of the second stage, as (kind, amount).
+    simulate: the error of simulations with a trained net, where there is such a thing."""
 
     name: str
     make: Callable[[int], nn.Module]
@@ -39,15 +43,33 @@ class Problem:
     predict: Callable[[nn.Module, tuple[Tensor, ...]], tuple[Any, Criterion]]
     batch: int
     large: int
+    share: float = 1.0
+    iterations: int = 50
+    first_epochs: int = 60
+    budgets: tuple[tuple[str, float], ...] = ()
+    simulate: Callable[[nn.Module], float] | None = None
 
     @property
     def samples(self) -> int:
         return len(self.data["train"][0])
 
-    def closure(self, net: nn.Module, indices: Tensor) -> Callable[[], tuple[Any, Criterion]]:
+    def closure(self, net: nn.Module, indices: Tensor) -> Closure:
         """What NewtonKrylov.step takes."""
         samples = tuple(t[indices] for t in self.data["train"]) if len(indices) < self.samples else self.data["train"]
         return lambda: self.predict(net, samples)
+
+    def losses(self, net: nn.Module) -> dict[str, float]:
+        """The mean over each split, in evaluation mode, batch norm with the statistics of all training samples: those that a training
+        leaves lag behind the weights, the more the fewer its steps."""
+        net = deepcopy(net)
+        norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        if norms:
+            for module in norms:
+                module.reset_running_stats()
+                module.momentum = None  # a plain mean
+            with torch.no_grad():
+                self.predict(net.train(), self.data["train"])
+        return {split: self.loss(net, split) for split in SPLITS}
 
     def loss(self, net: nn.Module, split: str) -> float:
         """The mean over a split, in evaluation mode."""
@@ -74,28 +96,27 @@ def seeded(build: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
 def beam_autoencoder(folder: Path, quick: bool) -> Problem:
     """The autoencoder of `hodsim train` and its loss: reconstruction of poses in the metric of the time step; float64, full batch.
 
-    The output is the whitened error L^T (z^ - z) with L L^T the pose's metric."""
-    with as_file(files("hodsim.meshes") / "beam.msh") as file:
-        mesh = TetMesh.load(file)
-    full = FullModel(mesh, StVK(1e6, 0.4), density=1e3, pinned=mesh.vertices[:, 0] < 1e-9)
-    sizes = {"train": 24, "validation": 4, "test": 4} if quick else {"train": 100, "validation": 10, "test": 20}
-    cases = sweep(**sizes, duration=2.0)
-    folder = folder / ("quick" if quick else "full")
-    snapshots = generate_snapshots(full, bending_loads(full), cases, dt=0.01, steps=200, directory=folder / "snapshots")
+    The output is the whitened error C^T (z^ - z) with C C^T the pose's metric. Snapshots are shared with `hodsim bench simulation`."""
+    full, snapshots = sampled_beam(folder / "simulation" / ("quick" if quick else "full"), quick)
     basis, energies = principal_directions(snapshots.split("train").poses(), 24, mass=full.mass)
     data = {}
     for split in SPLITS:
-        poses = snapshots.split(split).displacements[:, ::16].reshape(-1, full.n_dofs)
-        prepared = prepare(full, basis, poses, snapshots.dt, device=torch.device("cpu"), tick=lambda: None)
-        data[split] = (prepared.coordinates, torch.linalg.cholesky(prepared.metric))
+        poses = Every(16, snapshots.split(split).poses())
+        prepared = prepare(full, basis, poses, snapshots.dt, elastic=True, device=torch.device("cpu"), tick=lambda: None)
+        data[split] = (prepared.coordinates, prepared.roots)
     deviations = torch.from_numpy(np.sqrt(energies))
 
     def predict(net: nn.Module, samples: tuple[Tensor, ...]) -> tuple[Any, Criterion]:
-        z, L = samples
-        return ((net(z) - z)[:, None] @ L)[:, 0], lambda error: (error**2).sum() / len(z)
+        residuals = Data(*samples).residuals(net, slice(None))
+        return residuals, lambda error: error.square().sum(1).mean()
+
+    def simulate(net: nn.Module) -> float:
+        assert isinstance(net, Autoencoder)
+        return subspace_error(full, snapshots.split("test"), bending_loads(full), net.fold(basis, mass=full.mass, name="raced"))
 
     make = seeded(lambda: Autoencoder(deviations, 6, (64, 64)))
-    return Problem("beam", make, data, predict, batch=256, large=len(data["train"][0]))
+    return Problem("beam", make, data, predict, batch=256, large=len(data["train"][0]), first_epochs=20 if quick else 100,
+                   budgets=(("seconds", 1.0 if quick else 8.0),), simulate=simulate)  # fmt: skip
 
 
 def autoencoder(pixels: int = 784) -> nn.Module:
@@ -154,28 +175,33 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 ON = {"autoencoder": ("mnist",), "lenet5": ("mnist",), "vgg11": ("cifar10", "svhn"), "resnet20": ("cifar10", "svhn")}
 
 
+# images of each net, epochs and seconds of its second stage: what two cores do in an hour
+SIZES = {"autoencoder": (2000, 60, 5.0), "lenet5": (1000, 30, 6.0), "vgg11": (500, 20, 6.0), "resnet20": (500, 15, 12.0)}
+
+
 def image_problems(folder: Path, quick: bool) -> list[Problem]:
     """Each net on each of its data sets that the folder holds. Raises FileNotFoundError where it holds none."""
     found = {name: data for name in ("mnist", "cifar10", "svhn") if (data := load_images(folder, name)) is not None}
     if not found:
-        raise FileNotFoundError(f"{folder} holds no mnist*.npz, cifar10*.npz or train_32x32.mat and test_32x32.mat (SVHN)")
-    return [_images(net, data, found[data], 2000 if quick else 10_000) for net, sets in ON.items() for data in sets if data in found]
+        raise FileNotFoundError(f"{folder} holds no mnist*.npz, cifar10*.npz or train_32x32.mat and test_32x32.mat (SVHN); "
+                                "with torchvision installed (hodsim[images]) they are downloaded")  # fmt: skip
+    return [_images(net, data, found[data], quick) for net, sets in ON.items() for data in sets if data in found]
 
 
 def load_images(folder: Path, name: str) -> dict[str, np.ndarray] | None:
-    """x (n, c, h, w) uint8 and y (n,) of both splits; None where the folder does not hold them.
+    """x (n, c, h, w) uint8 and y (n,) of both splits; None where the folder does not hold them and torchvision is not installed.
 
-    MNIST and CIFAR-10 as Keras' .npz files, SVHN as its .mat files, the layout of torchvision."""
+    MNIST and CIFAR-10 as Keras' .npz files, SVHN as its .mat files; else what torchvision has in the folder or downloads into it."""
     if name == "svhn":
         parts = {split: folder / f"{split}_32x32.mat" for split in ("train", "test")}
         if not all(file.exists() for file in parts.values()):
-            return None
+            return _from_torchvision(folder, name)
         raw = {split: loadmat(file) for split, file in parts.items()}
         data = {f"x_{split}": m["X"].transpose(3, 2, 0, 1) for split, m in raw.items()}
         return data | {f"y_{split}": m["y"].ravel() % 10 for split, m in raw.items()}
     file = next(iter(sorted(folder.glob(f"{name}*.npz"))), None)
     if file is None:
-        return None
+        return _from_torchvision(folder, name)
     with np.load(file, allow_pickle=False) as archive:
         data = {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}
     for key in ("x_train", "x_test"):
@@ -183,9 +209,28 @@ def load_images(folder: Path, name: str) -> dict[str, np.ndarray] | None:
     return {key: value.ravel() if key.startswith("y") else value for key, value in data.items()}
 
 
-def _images(net: str, data_name: str, raw: dict[str, np.ndarray], count: int) -> Problem:
-    """`count` training and count / 5 validation images, drawn in order; all test images up to count / 2."""
-    held = count // 5
+def _from_torchvision(folder: Path, name: str) -> dict[str, np.ndarray] | None:
+    try:
+        datasets = import_module("torchvision.datasets")
+    except ImportError:
+        return None
+    found = {}
+    for split in ("train", "test"):
+        if name == "svhn":
+            part = datasets.SVHN(folder, split=split, download=True)
+            x, y = part.data, part.labels  # (n, c, h, w)
+        else:
+            part = getattr(datasets, {"mnist": "MNIST", "cifar10": "CIFAR10"}[name])(folder, train=split == "train", download=True)
+            x, y = np.asarray(part.data), part.targets
+            x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
+        found |= {f"x_{split}": np.asarray(x), f"y_{split}": np.asarray(y)}
+    return found
+
+
+def _images(net: str, data_name: str, raw: dict[str, np.ndarray], quick: bool) -> Problem:
+    """The first training images, half as many for validation after them, and half as many test images."""
+    count, epochs, seconds = (200, 2, 0.5) if quick else SIZES[net]
+    held = count // 2
 
     def tensors(split: str, where: slice) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(np.ascontiguousarray(raw[f"x_{split}"][where])).float() / 255
@@ -194,7 +239,7 @@ def _images(net: str, data_name: str, raw: dict[str, np.ndarray], count: int) ->
     data = {
         "train": tensors("train", slice(count)),
         "validation": tensors("train", slice(count, count + held)),
-        "test": tensors("test", slice(count // 2)),
+        "test": tensors("test", slice(held)),
     }
     is_autoencoder = net == "autoencoder"
 
@@ -209,4 +254,5 @@ def _images(net: str, data_name: str, raw: dict[str, np.ndarray], count: int) ->
         module(data["train"][0][:2])  # gives lazy layers their sizes
         return module
 
-    return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=128, large=min(1000, count))
+    return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=64, large=min(1000, count), share=0.25, iterations=12,
+                   first_epochs=epochs, budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip

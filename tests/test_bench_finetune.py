@@ -8,38 +8,94 @@ from torch import nn
 from torch.nn import functional as F
 
 from hodsim.apps.bench import bench
-from hodsim.benchmarks.finetune import compare, figure, methods, product_methods, table
+from hodsim.benchmarks import finetune
+from hodsim.benchmarks.finetune import Journal, compare, races
+from hodsim.benchmarks.finetune_methods import Budget, methods
 from hodsim.benchmarks.finetune_problems import NETS, Problem, image_problems, load_images, seeded
+from hodsim.benchmarks.finetune_products import cost_problem, product_methods
+from hodsim.benchmarks.finetune_report import figure, table
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_all_products_that_are_timed_agree(name):
-    build, shape = NETS[name]
-    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
-    net = seeded(build)(0).double()
-    y = net(x).detach().roll(1, 0)
-    ways = product_methods(net, x, y, F.mse_loss)
-    expected = torch.cat([h.reshape(-1) for h in ways["double backward"]()])
-    found = torch.cat([h.reshape(-1) for h in ways["CSFD-BP"]().values()])
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10 * float(expected.abs().max()))
+    net, x, y, loss = cost_problem(name)
+    net, x = net.double(), x[:6].double()
+    y = y[:6].double() if y.is_floating_point() else y[:6]
+    expected = None
+    for ways in product_methods(net, x, y, loss):
+        for product in ways.values():
+            found = torch.cat([h.reshape(-1) for h in product()])
+            expected = found if expected is None else expected
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10 * float(expected.abs().max()))
 
 
-def test_a_comparison_runs_every_method_and_is_reported(tmp_path):
+def sines() -> Problem:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(60, 4, generator=generator, dtype=torch.float64)
     parts = dict(zip(("train", "validation", "test"), ((part, torch.sin(part[:, :2])) for part in x.split(20)), strict=True))
-    make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double())
-    problem = Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20)
-    training = compare(problem, 0.02, (0, 1))
+    make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2)).double())
+    return Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20, share=0.5,
+                   first_epochs=5, simulate=lambda net: float(net[0].weight.detach().abs().sum()))  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [Budget("seconds", 0.02), Budget("epochs", 4.0)], ids=str)
+def test_a_comparison_runs_every_method_and_is_reported(tmp_path, budget):
+    ticks = []
+    training = compare(sines(), budget, (0, 1), Journal(tmp_path), ticks.append)
+    assert len(ticks) == races((0, 1))
     assert [row["method"] for row in training["methods"]] == [method.name for method in methods()]
     for row in training["methods"]:
         for curve in row["curves"]:
-            assert curve[0]["epochs"] == 0 and curve[-1]["epochs"] > 0
+            assert curve[0]["epochs"] == 0 and curve[-1][budget.kind] >= budget.amount
             assert [p["seconds"] for p in curve] == sorted(p["seconds"] for p in curve)
-    report = {"quick": True, "threads": 1, "seconds": 0.02, "absent": ["curvlinops"], "cost": [], "training": [training]}
+            assert curve[0]["train"] == pytest.approx(training["methods"][0]["curves"][row["curves"].index(curve)][0]["train"])
+    report = {"quick": True, "threads": 1, "absent": ["curvlinops"], "cost": [], "training": [training]}
     assert all(f"| {method.name} |" in table(report) for method in methods())
     assert "Not installed: curvlinops" in table(report)
     assert figure(report).startswith(b"\x89PNG")
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path, monkeypatch):
+    budget, ran = Budget("epochs", 2.0), []
+    race = finetune.race
+
+    def counted(*args):
+        if len(ran) == 7:
+            raise KeyboardInterrupt
+        ran.append(args[1:3])
+        return race(*args)
+
+    monkeypatch.setattr(finetune, "race", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(sines(), budget, (0,), Journal(tmp_path), lambda _: None)
+    first = list(ran)
+    ran.clear()
+    monkeypatch.setattr(finetune, "race", lambda *args: ran.append(args[1:3]) or race(*args))
+    compare(sines(), budget, (0,), Journal(tmp_path), lambda _: None)
+    assert len(first) == 7 and len(first) + len(ran) == races((0,)) and not {(m.name, r) for m, r in first} & {(m.name, r) for m, r in ran}
+
+
+def test_torchvision_is_asked_for_images_that_a_folder_lacks(tmp_path, monkeypatch):
+    import types
+
+    class Images:
+        def __init__(self, folder, *, train=True, split="train", download):
+            n = 12 if train and split == "train" else 6
+            self.data, self.targets = np.full((n, 28, 28), n, np.uint8), list(range(n))
+            assert folder == tmp_path and download
+
+    class Svhn(Images):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.data, self.labels = np.zeros((len(self.targets), 3, 32, 32), np.uint8), self.targets
+
+    fake = types.ModuleType("torchvision.datasets")
+    fake.MNIST, fake.SVHN = Images, Svhn  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.datasets", fake)
+    mnist, svhn = load_images(tmp_path, "mnist"), load_images(tmp_path, "svhn")
+    assert mnist is not None and mnist["x_train"].shape == (12, 1, 28, 28) and mnist["x_test"][0, 0, 0, 0] == 6
+    assert svhn is not None and svhn["x_train"].shape == (12, 3, 32, 32) and svhn["y_test"].tolist() == list(range(6))
 
 
 def test_images_are_read_as_they_were_written(tmp_path):

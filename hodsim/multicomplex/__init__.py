@@ -11,13 +11,14 @@ from hodsim.multicomplex.contractions import (
 )
 from hodsim.multicomplex.cost import Mode, hessian_mode, jacobian_mode
 from hodsim.multicomplex.layout import Axes
+from hodsim.multicomplex.linearised import Linearised
 from hodsim.multicomplex.number import Multicomplex, cauchy_riemann_matrix
 from hodsim.multicomplex.parameters import gauss_newton_vector_product, hessian_vector_product, perturbed
 from hodsim.multicomplex.perturbation import derivative, derivatives
 from hodsim.multicomplex.rules import elementwise, linear, rule
 
 __all__ = [
-    "Axes", "Mode", "Multicomplex", "cauchy_riemann_matrix", "derivative", "derivatives", "elementwise", "gauss_newton_vector_product",
-    "hessian", "hessian_mode", "hessian_vector_product", "jacobian", "jacobian_mode", "laplacian", "left_contraction", "linear",
-    "matrix_contraction", "perturbed", "rule", "taylor",
+    "Axes", "Linearised", "Mode", "Multicomplex", "cauchy_riemann_matrix", "derivative", "derivatives", "elementwise",
+    "gauss_newton_vector_product", "hessian", "hessian_mode", "hessian_vector_product", "jacobian", "jacobian_mode", "laplacian",
+    "left_contraction", "linear", "matrix_contraction", "perturbed", "rule", "taylor",
 ]

@@ -1,6 +1,6 @@
 """Perturbation of a network's parameters (HoD-Net, eq. 7 with V): W + V eps, the module itself unchanged.
 
-    H v  = grad of D L[v]              one perturbed pass and its backpropagation (CSFD-BP)
+    H v  = grad of D L[v]              the perturbed pass and its backpropagation (CSFD-BP), by `Linearised`
     G v  = J^T H_L J v                 Gauss-Newton: forward along v, the loss's Hessian, backward
 """
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hodsim.multicomplex.layout import Layout, Unit, broadcast, layout
+from hodsim.multicomplex.linearised import Linearised
 from hodsim.multicomplex.number import Multicomplex
 
 Vectors = Mapping[str, Tensor] | Sequence[Tensor]
@@ -78,58 +79,48 @@ def _perturb(parameter: Tensor, plan: Layout, vectors: Sequence[Tensor | None]) 
 def hessian_vector_product(loss: Callable[[nn.Module], Tensor], module: nn.Module, vectors: Vectors) -> dict[str, Tensor]:
     """H v for the Hessian of loss(module) by the module's parameters, as tensors by parameter name.
 
-    loss: takes the module and returns a scalar, e.g. lambda net: F.mse_loss(net(x), y). vectors: by name, or as module.parameters()."""
-    point = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
-    v = {name: direction.detach() for name, direction in named_vectors(module, vectors).items()}
-    _, found = _differentiated(loss, module, v, point, list(point.values()))
-    return dict(zip(point, found, strict=True))
+    loss: takes the module and returns a scalar, e.g. lambda net: F.mse_loss(net(x), y). vectors: by name, or as module.parameters().
+    For many products at one point make one `Linearised`."""
+    with differentiable(module) as parameters:
+        at = Linearised(list(parameters.values()), lambda: loss(module), gradient=False)
+        return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
 
 
 def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module,
                           vectors: Vectors) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Loss, gradient and Hessian-vector product in one perturbed pass and one backpropagation: D L[v] is linear in v, so its gradient
-    by v is that of L."""
-    point = {name: p.detach().requires_grad_() for name, p in module.named_parameters()}
-    given = named_vectors(module, vectors)
-    v = {name: (given[name] if name in given else torch.zeros_like(p)).detach().requires_grad_() for name, p in point.items()}
-    value, found = _differentiated(loss, module, v, point, [*point.values(), *v.values()])
-    count = len(point)
-    return value, dict(zip(point, found[count:], strict=True)), dict(zip(point, found[:count], strict=True))
-
-
-def _differentiated(loss: Callable[[nn.Module], Tensor], module: nn.Module, v: Mapping[str, Tensor], point: Mapping[str, Tensor],
-                    by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The loss, and the gradient of D L[v] by each of some tensors."""
-    with torch.enable_grad(), perturbed(module, layout((Unit(0),)), [v], at=point):
-        z = _scalar(loss(module))
-        found = torch.autograd.grad(z.part(0), by, allow_unused=True)
-    return z.part().detach(), [torch.zeros_like(p) if s is None else s for p, s in zip(by, found, strict=True)]
+    """Loss, gradient and Hessian-vector product."""
+    with differentiable(module) as parameters:
+        at = Linearised(list(parameters.values()), lambda: loss(module))
+        product = at.product(_in_order(module, vectors))
+    gradient, product = (dict(zip(parameters, found, strict=True)) for found in (at.gradient, product))
+    return at.value, gradient, product
 
 
 def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor], module: nn.Module,
                                 vectors: Vectors) -> dict[str, Tensor]:
     """G v = J^T H_L J v with J the Jacobian of output(module) by the parameters and H_L the Hessian of loss(output)."""
-    return gauss_newton(output, loss, module)(vectors)
+    with differentiable(module) as parameters:
+        at = Linearised(list(parameters.values()), lambda: (output(module), loss), gauss_newton=True, gradient=False)
+        return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
 
 
-def gauss_newton(output: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor],
-                 module: nn.Module) -> Callable[[Vectors], dict[str, Tensor]]:
-    """v -> G v at the module's parameters, for many v: the pass that backpropagation needs is run once, here."""
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
+    """The module's parameters, all of which require a gradient within the block."""
     parameters = dict(module.named_parameters())
-    plan = layout((Unit(0),))
-    trained = {name: p for name, p in parameters.items() if p.requires_grad}
-    with torch.enable_grad():
-        real = output(module)
+    fixed = [p for p in parameters.values() if not p.requires_grad]
+    for p in fixed:
+        p.requires_grad_(True)
+    try:
+        yield parameters
+    finally:
+        for p in fixed:
+            p.requires_grad_(False)
 
-    def product(vectors: Vectors) -> dict[str, Tensor]:
-        with torch.no_grad(), perturbed(module, plan, [vectors]):
-            change = output(module).part(0)
-        curved = output_hessian_product(loss, real, change)
-        found = torch.autograd.grad(real, list(trained.values()), curved, retain_graph=True, allow_unused=True)
-        result = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        return result | {name: g for name, g in zip(trained, found, strict=True) if g is not None}
 
-    return product
+def _in_order(module: nn.Module, vectors: Vectors) -> list[Tensor | None]:
+    named = named_vectors(module, vectors)
+    return [named[name].detach().to(p) if name in named else None for name, p in module.named_parameters()]
 
 
 def output_hessian_product(loss: Callable[[Tensor], Tensor], output: Tensor, change: Tensor) -> Tensor:

@@ -54,7 +54,10 @@ def elementwise(tower: Callable) -> Callable:
         result = z.compose(partial(_call, tower, args, kwargs) if args or kwargs else tower)
         return z.assign(result) if inplace else result
 
-    handler.__wrapped__ = tower
+    def bound(*args, inplace: bool = False, **kwargs):
+        return partial(_call, tower, args[:count], kwargs)
+
+    handler.__wrapped__, handler.bound = tower, bound
     handler.keywords = _keywords(tower) - {"x", "order"} | {"inplace"}
     return handler
 
@@ -67,6 +70,16 @@ def linear(function: Callable) -> Callable:
 
     handler.keywords = None
     return handler
+
+
+def tower_of(function: Callable, args: tuple, kwargs: dict) -> Callable | None:
+    """The derivative tower (x, order) -> [f(x), ..] that a call of an elementwise function uses; None for other functions."""
+    bound = getattr(_RULES.get(function), "bound", None)
+    return None if bound is None else bound(*args[1:], **kwargs)
+
+
+def has_rule(function: Callable) -> bool:
+    return function in _RULES
 
 
 def apply(function: Callable, args: tuple, kwargs: dict):

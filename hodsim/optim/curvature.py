@@ -1,5 +1,7 @@
 """The loss of one mini-batch as a function of the parameters, and its curvature: v -> H v or v -> G v by CSFD-BP (HoD-Net, eq. 9).
 
+The point does not change while conjugate gradients run: it is visited once, and each product costs only what depends on v.
+
     H = D^2 f          exact Hessian, indefinite in general
     G = J^T H_L J      Gauss-Newton: J of the network's output, H_L of the loss by the output; positive where the loss is convex
 """
@@ -7,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hodsim.multicomplex.parameters import gauss_newton, hessian_vector_product, loss_gradient_hessian
+from hodsim.multicomplex.linearised import Linearised
 
 Closure = Callable[[], Any]  # the loss, or (output, loss of an output)
 Product = Callable[[Tensor], Tensor]
@@ -96,37 +98,18 @@ class Batch:
         gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, found, strict=True)]
         return float(loss.detach()) + self._decayed(), self._with_decay(flat(gradient), self.point())
 
-    def value_gradient_product(self, v: Tensor) -> tuple[float, Tensor, Tensor]:
-        """f, gradient and H v in one perturbed pass (Algorithm 1, line 10)."""
-        value, g, h = loss_gradient_hessian(self._loss, self.module, self.named(v))
+    def linearised(self, *, gauss_newton: bool) -> tuple[float, Tensor, Product]:
+        """f, gradient (n,) and v -> H v or v -> G v, for many v, from one pass."""
+        self._repeat()
+        at = Linearised(self._parameters, self._closure, gauss_newton=gauss_newton)
         self._settle()
-        self.evaluations, self.products = self.evaluations + 1, self.products + 1
-        gradient, product = (flat([found[name] for name in self.names]) for found in (g, h))
-        return float(value) + self._decayed(), self._with_decay(gradient, self.point()), self._with_decay(product, v)
-
-    def hessian(self) -> Product:
-        """v -> H v."""
+        self.evaluations += 1
 
         def product(v: Tensor) -> Tensor:
-            found = hessian_vector_product(self._loss, self.module, self.named(v))
-            self._settle()
             self.products += 1
-            return self._with_decay(flat([found[name] for name in self.names]), v)
+            return self._with_decay(flat(at.product(self.pieces(v))), v)
 
-        return product
-
-    def gauss_newton(self) -> Product:
-        """v -> G v."""
-        apply = gauss_newton(self.output, self.criterion(), self.module)
-        self._settle()
-
-        def product(v: Tensor) -> Tensor:
-            found = apply(self.named(v))
-            self._settle()
-            self.products += 1
-            return self._with_decay(flat([found[name] for name in self.names]), v)
-
-        return product
+        return float(at.value) + self._decayed(), self._with_decay(flat(at.gradient), self.point()), product
 
     def point(self) -> Tensor:
         """w (n,), a copy."""
@@ -159,22 +142,21 @@ def flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors])
 
 
+class Curvature(Protocol):
+    """Loss, gradient and products at a batch's point."""
+
+    def at(self, batch: Batch) -> tuple[float, Tensor, Product]: ...
+
+
 class Hessian:
     """The exact Hessian H."""
 
-    def product(self, batch: Batch) -> Product:
-        return batch.hessian()
-
-    def first(self, batch: Batch, v: Tensor) -> tuple[float, Tensor, Tensor] | None:
-        """Loss, gradient and H v at the price of the product alone."""
-        return batch.value_gradient_product(v)
+    def at(self, batch: Batch) -> tuple[float, Tensor, Product]:
+        return batch.linearised(gauss_newton=False)
 
 
 class GaussNewton:
     """The Gauss-Newton matrix G; the closure then returns (output, loss of an output)."""
 
-    def product(self, batch: Batch) -> Product:
-        return batch.gauss_newton()
-
-    def first(self, batch: Batch, v: Tensor) -> tuple[float, Tensor, Tensor] | None:
-        return None
+    def at(self, batch: Batch) -> tuple[float, Tensor, Product]:
+        return batch.linearised(gauss_newton=True)

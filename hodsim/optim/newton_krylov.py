@@ -1,14 +1,16 @@
 """Newton-Krylov training (HoD-Net, Algorithm 1), as it is read in the table below.
 
     line    here
+    2, 3    the loop over mini-batches, and 47, 48, is the caller's: one `step` for each
     1, 46   the global gradient: set_global_gradient, or the running mean of the batches' gradients
-    4       the batch's gradient; 10 gives it together with the first product
+    4       the batch's gradient, from the pass that all products of the step share
     5-8     skip a batch against the global gradient, where that is more than noise: |mean|^2 > its variance (Fig. 5)
     9-11    start from the last step, decayed, if the model is negative there
     12-27   `conjugate_gradients`, on C + lambda with a preconditioner; C = H (line 13) or G
     28-30   x <- (1 - cos(x, global gradient)) x where x would raise the global loss; refused if it is no descent of the batch's
-    31-44   eta, which the paper leaves undefined, is the actual over the predicted decrease at gamma = 1; gamma is halved until the loss
-            has fallen by Armijo's share of its slope; a stretched step (line 40) is the business of lambda, which eta moves
+    31-44   eta, which the paper leaves undefined, is the actual over the predicted decrease at gamma = 1; eta~ is an interval of it, 1/4 to
+            3/4 (lines 33 to 36); gamma is halved (37) until the loss (42) has fallen by Armijo's share of its slope; a stretched step
+            (lines 34 and 39 to 41) is the business of lambda, which eta moves: the loop of lines 35 to 43 as printed can cycle
     45      w <- w + gamma x
 
 lambda is Levenberg and Marquardt's damping: times `adaptation` where eta > 3/4, divided by it where eta < 1/4, times 4 after a refusal.
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 from hodsim import checks
 from hodsim.optim.conjugate_gradients import Solution, conjugate_gradients
-from hodsim.optim.curvature import Batch, Closure, GaussNewton, Hessian
+from hodsim.optim.curvature import Batch, Closure, Curvature, Hessian, Product
 from hodsim.optim.preconditioners import Identity, Preconditioner
 
 ARMIJO = 1e-4  # share of the slope's promise that a step must keep
@@ -85,7 +87,7 @@ class NewtonKrylov(torch.optim.Optimizer):
         module: nn.Module,
         params: Iterable[Any] | None = None,
         *,
-        curvature: Hessian | GaussNewton | None = None,
+        curvature: Curvature | None = None,
         preconditioner: Preconditioner | None = None,
         damping: float = 1e-2,
         adaptation: float = 2 / 3,
@@ -167,11 +169,11 @@ class NewtonKrylov(torch.optim.Optimizer):
 
     def _step(self, batch: Batch, curved: Batch) -> float:
         previous = self._kept(batch, "direction")
-        start, first = None, None
-        if previous is not None:
-            start = self.decay * previous  # line 9
-            first = self.curvature.first(batch, start) if curved is batch else None  # line 10
-        before, g = first[:2] if first else batch.value_and_gradient()  # line 4
+        start = None if previous is None else self.decay * previous  # line 9
+        if curved is batch:
+            before, g, product = self.curvature.at(batch)  # line 4; line 10's product follows from the same pass
+        else:
+            (before, g), product = batch.value_and_gradient(), None
         if not (before < float("inf") and bool(torch.isfinite(g).all())):
             raise FloatingPointError(f"the loss is {before}, its gradient has norm {float(g.norm())}; expected finite numbers")
         count = int(self._shared.get("count", 0))
@@ -181,7 +183,7 @@ class NewtonKrylov(torch.optim.Optimizer):
             return self._finish(batch, Step(Outcome.CONVERGED, before, before))
         if is_signal and float(g @ overall) < 0:  # line 5
             return self._finish(batch, Step(Outcome.SKIPPED, before, before))  # line 7
-        found = self._solve(curved, g, start, first, count)
+        found = self._solve(curved, g, start, product or self.curvature.at(curved)[2], count)
         batch.products += curved.products * (curved is not batch)
         x, cosine = found.x, float(found.x @ overall) / max(float(found.x.norm() * overall.norm()), torch.finfo(g.dtype).tiny)
         scale = 1 - cosine if cosine > 0 else 1.0  # lines 28 and 29
@@ -221,9 +223,8 @@ class NewtonKrylov(torch.optim.Optimizer):
         noise = (square / weight - signal) * (1 - keep) / (1 + keep)  # of an exponential mean of independent gradients
         return overall, known and signal > noise
 
-    def _solve(self, batch: Batch, g: Tensor, start: Tensor | None, first: tuple[float, Tensor, Tensor] | None, count: int) -> Solution:
+    def _solve(self, batch: Batch, g: Tensor, start: Tensor | None, product: Product, count: int) -> Solution:
         damping = self.damping
-        product = self.curvature.product(batch)
         store = {name: self.state[p] for name, p in zip(batch.names, self._parameters, strict=True)}
         M = self.preconditioner
         if M.every and (count % M.every == 0 or "refreshed" not in self._shared):
@@ -241,7 +242,7 @@ class NewtonKrylov(torch.optim.Optimizer):
 
         warm = None
         if start is not None and bool(start.any()):
-            warm = start, first[2] + damping * start if first else damped(start)
+            warm = start, damped(start)  # line 10
         return conjugate_gradients(
             damped, g, solve=solve, start=warm, damping=damping,
             tolerance=self.tolerance, progress=self.progress, most=self.iterations,

@@ -18,15 +18,12 @@ class ResidualGaussNewton:
     field: nn.Module
     problem: Problem
 
-    def product(self, batch: Batch) -> Product:
+    def at(self, batch: Batch) -> tuple[float, Tensor, Product]:
+        value, gradient = batch.value_and_gradient()
         jacobian = LayeredJacobian(self.field, self.problem.conditions)
 
         def product(v: Tensor) -> Tensor:
             batch.products += 1
             return 2 * jacobian.transposed(jacobian.times(v))
 
-        return product
-
-    def first(self, batch: Batch, v: Tensor) -> None:
-        """None: the products come from the record of one pass, which gives no gradient besides."""
-        return None
+        return value, gradient, product

@@ -1,13 +1,26 @@
 """Algorithm 1 against closed forms, dense matrices and constructed landscapes."""
 
 import copy
+import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hodsim.optim import GaussNewton, Hessian, Identity, Jacobi, KroneckerFactored, NewtonKrylov, Outcome
+from hodsim.optim import (
+    GaussNewton,
+    Hessian,
+    Identity,
+    Jacobi,
+    KroneckerFactored,
+    NewtonKrylov,
+    Outcome,
+    conjugate_gradients,
+    newton_krylov,
+)
 from hodsim.optim.curvature import Batch
 
 CURVATURES = pytest.mark.parametrize("curvature", [Hessian(), GaussNewton()], ids=["hessian", "gauss-newton"])
@@ -85,20 +98,12 @@ def test_products_match_the_dense_matrix(problem, curvature, dense):
     net, evaluate = PROBLEMS[problem]()
     batch = batch_of(net, evaluate)
     matrix = dense(net, evaluate)
-    product = curvature.product(batch)
-    v = torch.randn(len(matrix), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    torch.testing.assert_close(product(v), matrix @ v, rtol=1e-10, atol=1e-10 * float((matrix @ v).abs().max()))
-
-
-def test_first_product_gives_loss_and_gradient_of_its_batch():
-    net, evaluate = PROBLEMS["batch norm"]()
-    batch = batch_of(net, evaluate)
-    v = torch.ones_like(batch.point())
-    value, gradient, product = batch.value_gradient_product(v)
+    value, gradient, product = curvature.at(batch)
     expected, other = batch.value_and_gradient()
     assert value == pytest.approx(expected, rel=1e-14)
-    torch.testing.assert_close(gradient, other, rtol=1e-11, atol=1e-14)
-    torch.testing.assert_close(product, batch.hessian()(v), rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(gradient, other, rtol=1e-12, atol=1e-14)
+    v = torch.randn(len(matrix), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(product(v), matrix @ v, rtol=1e-10, atol=1e-10 * float((matrix @ v).abs().max()))
 
 
 @CURVATURES
@@ -250,6 +255,17 @@ def test_kronecker_factors_cut_the_iterations_of_an_ill_conditioned_layer():
         assert optimizer.last is not None
         counts.append(optimizer.last.iterations)
     assert counts[1] < counts[0] / 2
+
+
+def test_every_line_of_algorithm_1_is_found_by_its_number():
+    text = "".join(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8") for module in (newton_krylov, conjugate_gradients))
+    table = re.findall(r"^    (\d+)(?:(-|, )(\d+))?   ? ? ?\S", text, re.MULTILINE)
+    spoken = re.findall(r"lines? (\d+)(?:( to |, | and )(\d+))?", text)
+    found: set[int] = set()
+    for first, between, last in [*table, *spoken]:
+        joined = between in ("-", " to ")
+        found |= set(range(int(first), int(last) + 1)) if joined else {int(n) for n in (first, last) if n}
+    assert found | {47, 48} >= set(range(1, 49)) and "47, 48, is the caller's" in text
 
 
 def test_bad_input_is_refused():
