@@ -1,0 +1,111 @@
+"""One engine on one case, timed in a process that has done nothing else."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from hodsim.benchmarks.derivative_cases import Case, problem, ways
+from hodsim.benchmarks.derivative_peers import import_jax
+from hodsim.benchmarks.memory import peak, reset_peak
+
+PROBES = 4
+
+
+def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str, Any]:
+    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; the result's
+    `sketch`; floor_ms, the time of the products that no method avoids at the speed of a square product; ms or error of all `ways`.
+
+    {"error": why} where no way succeeds. first_s includes compilation, with nothing left from earlier processes."""
+    threadpool_limits(threads)
+    torch.set_num_threads(threads)
+    jax = import_jax(threads) if engine in ("JAX jit", "folx") else None
+    if jax is not None:
+        jax.config.update("jax_enable_x64", case.dtype == "float64")
+    elif engine in ("JAX jit", "folx"):
+        return {"error": f"{engine.split()[0]} is not installed"}
+    at = problem(case)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, torch.no_grad():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        rate = product_rate(at.x.dtype)
+        try:
+            tried = {name: _attempt(partial(way, at.x), seconds) for name, way in ways(case, engine, at, jax).items()}
+        except ImportError as error:
+            return {"error": _sentence(error)}
+    found = {name: row for name, row in tried.items() if "ms" in row}
+    if not found:
+        return next(iter(tried.values()))
+    best = min(found, key=lambda name: found[name]["ms"])
+    times = {name: row.get("ms", row.get("error")) for name, row in tried.items()}
+    return {**found[best], "way": best, "ways": times, "floor_ms": 1e3 * at.floor / rate}
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a square matrix product."""
+    a = torch.randn(1024, 1024, dtype=dtype)
+    return 1024**3 / min(_times(lambda: a @ a, 8))
+
+
+def _attempt(f: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    try:
+        return _timed(f, seconds)
+    except Exception as error:  # whatever a peer raises on a case that it cannot do is its result
+        return {"error": _sentence(error)}
+
+
+def _timed(f: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    start = time.perf_counter()
+    value = f()
+    first = time.perf_counter() - start
+    memory = _peak_memory(f)
+    repeats = max(5, min(200, int(seconds / max(min(_times(f, 2)), 1e-6))))
+    times = _times(f, repeats)
+    low, _, high = statistics.quantiles(times, n=4)
+    middle = 1e3 * statistics.median(times)
+    return {"ms": middle, "interquartile_ms": 1e3 * (high - low), "first_s": first, "peak_mib": memory, "sketch": sketch(value)}
+
+
+def _times(f: Callable[[], Any], repeats: int) -> list[float]:
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def _peak_memory(f: Callable[[], Any]) -> float | None:
+    """Growth of the process's peak resident memory during a call [MiB] (Linux only)."""
+    reset_peak()
+    before = peak()
+    f()
+    after = peak()
+    return None if before is None or after is None else after - before
+
+
+def sketch(value: Any) -> list[float]:
+    """A result as its size, norm and scalar products with random vectors, the same for all engines: enough to tell results apart."""
+    flat = torch.as_tensor(value if isinstance(value, Tensor) else value.tolist()).double().flatten()
+    generator = torch.Generator().manual_seed(0)
+    return [len(flat), flat.norm().item(), *(torch.randn(len(flat), generator=generator).double().dot(flat).item() for _ in range(PROBES))]
+
+
+def difference(one: list[float], other: list[float]) -> float:
+    """Relative, in norm, of two results by their sketches (an estimate: a probe's product with a vector is its norm in the mean)."""
+    if one[0] != other[0]:
+        return float("inf")
+    squares = [(a - b) ** 2 for a, b in zip(one[2:], other[2:], strict=True)]
+    return (sum(squares) / PROBES) ** 0.5 / max(other[1], 1e-300)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
