@@ -41,9 +41,9 @@ def _of_case(quantity: str, batch: int) -> Iterator[tuple[str, Callable[[Engines
 
 
 def _ratio(peer: str, own: str = "hodsim compiled") -> Callable[[Engines], float | None]:
-    """The peer's time over one's own."""
+    """The peer's time over one's own, both in multiples of the floor measured with them."""
     def of(engines: Engines) -> float | None:
-        times = [engines.get(name, {}).get("ms") for name in (peer, own)]
+        times = [engines.get(name, {}).get("times_floor") for name in (peer, own)]
         return None if None in times else times[0] / times[1]
 
     return of

@@ -14,16 +14,17 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from hodsim.benchmarks.derivative_cases import Case, problem, ways
+from hodsim.benchmarks.derivative_cases import Case, Problem, problem, ways
 from hodsim.benchmarks.derivative_peers import import_jax
 from hodsim.benchmarks.memory import peak, reset_peak
 
 PROBES = 4
+SIDE = 512
 
 
 def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str, Any]:
-    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; the result's
-    `sketch`; floor_ms, the time of the products that no method avoids at the speed of a square product; ms or error of all `ways`.
+    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: ms over
+    the time of the products that no method avoids, at the speed of a square product before and after; the result's `sketch`; all `ways`.
 
     {"error": why} where no way succeeds. first_s includes compilation, with nothing left from earlier processes."""
     threadpool_limits(threads)
@@ -36,42 +37,45 @@ def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str,
     at = problem(case)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, torch.no_grad():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        rate = product_rate(at.x.dtype)
         try:
-            tried = {name: _attempt(partial(way, at.x), seconds) for name, way in ways(case, engine, at, jax).items()}
+            tried = {name: _attempt(partial(way, at.x), seconds, at) for name, way in ways(case, engine, at, jax).items()}
         except ImportError as error:
             return {"error": _sentence(error)}
     found = {name: row for name, row in tried.items() if "ms" in row}
     if not found:
         return next(iter(tried.values()))
-    best = min(found, key=lambda name: found[name]["ms"])
-    times = {name: row.get("ms", row.get("error")) for name, row in tried.items()}
-    return {**found[best], "way": best, "ways": times, "floor_ms": 1e3 * at.floor / rate}
+    best = min(found, key=lambda name: found[name]["times_floor"])
+    return {**found[best], "way": best, "ways": {name: row.get("ms", row.get("error")) for name, row in tried.items()}}
 
 
-def product_rate(dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a square matrix product."""
-    a = torch.randn(1024, 1024, dtype=dtype)
-    return 1024**3 / min(_times(lambda: a @ a, 8))
-
-
-def _attempt(f: Callable[[], Any], seconds: float) -> dict[str, Any]:
+def _attempt(f: Callable[[], Any], seconds: float, at: Problem) -> dict[str, Any]:
     try:
-        return _timed(f, seconds)
+        return _timed(f, seconds, at)
     except Exception as error:  # whatever a peer raises on a case that it cannot do is its result
         return {"error": _sentence(error)}
 
 
-def _timed(f: Callable[[], Any], seconds: float) -> dict[str, Any]:
+def _timed(f: Callable[[], Any], seconds: float, at: Problem) -> dict[str, Any]:
+    products = product_times(at.x.dtype)
     start = time.perf_counter()
     value = f()
     first = time.perf_counter() - start
     memory = _peak_memory(f)
     repeats = max(5, min(200, int(seconds / max(min(_times(f, 2)), 1e-6))))
+    products = product_times(at.x.dtype) if first > 1 else products  # a compiler ran meanwhile
     times = _times(f, repeats)
-    low, _, high = statistics.quantiles(times, n=4)
-    middle = 1e3 * statistics.median(times)
-    return {"ms": middle, "interquartile_ms": 1e3 * (high - low), "first_s": first, "peak_mib": memory, "sketch": sketch(value)}
+    middle, (low, _, high) = statistics.median(times), statistics.quantiles(times, n=4)
+    products += product_times(at.x.dtype)
+    floor = at.floor / SIDE**3 * statistics.median(products)
+    return {"ms": 1e3 * middle, "interquartile_ms": 1e3 * (high - low), "first_s": first, "peak_mib": memory, "times_floor": middle / floor,
+            "sketch": sketch(value)}  # fmt: skip
+
+
+def product_times(dtype: torch.dtype) -> list[float]:
+    """Seconds of some square products of SIDE."""
+    a = torch.randn(SIDE, SIDE, dtype=dtype)
+    _times(lambda: a @ a, 2)
+    return _times(lambda: a @ a, 10)
 
 
 def _times(f: Callable[[], Any], repeats: int) -> list[float]:

@@ -96,16 +96,17 @@ def _report(known: list[tuple[tuple[Case, str, int], dict]], wanted: int, quick:
 
 
 def _compare(engines: dict[str, dict], tolerance: float) -> None:
-    """Complete the rows of one case; what is told from hodsim's own result by more than the tolerance is no competitor."""
+    """Complete the rows of one case; what is told from hodsim's own result by more than the tolerance is no competitor.
+
+    Times are compared in multiples of the products' time, measured around each: a machine's speed changes from row to row."""
     timed = {name: row for name, row in engines.items() if "ms" in row}
     reference = next((timed[name]["sketch"] for name in ("hodsim eager", "hodsim compiled") if name in timed), None)
     for row in timed.values():
-        row["times_floor"] = row["ms"] / row["floor_ms"]
         row["difference"] = None if reference is None else difference(row["sketch"], reference)
         row["agrees"] = row["difference"] is None or row["difference"] <= tolerance
-    peers = [row["ms"] for name, row in timed.items() if not name.startswith("hodsim") and row["agrees"]]
+    peers = [row["times_floor"] for name, row in timed.items() if not name.startswith("hodsim") and row["agrees"]]
     for row in timed.values():
-        row["best_peer_over_this"] = min(peers) / row["ms"] if peers else None
+        row["best_peer_over_this"] = min(peers) / row["times_floor"] if peers else None
 
 
 def table(report: dict[str, Any]) -> str:
@@ -115,7 +116,7 @@ def table(report: dict[str, Any]) -> str:
              f"{report['rows']} of {report['rows_in_all']} rows are measured; `hodsim bench derivatives` goes on with the others."
              + " Rough figures: a quick run." * report["quick"], ""]  # fmt: skip
     if report["targets"]:
-        lines += ["## Targets", "", "float32, one thread. A ratio is the other's time over hodsim's, floors are multiples of the products' time.", "",
+        lines += ["## Targets", "", "float32, one thread. A ratio is the other's time over hodsim's, each in multiples of that of the products.", "",
                   "| target | case | found | met |", "|---|---|---|---|"]  # fmt: skip
         lines += [f"| {t['target']} | {t['case']}, batch {t['batch']} | {t['found']:.3g} | {'yes' if t['met'] else 'no'} |"
                   for t in report["targets"]]  # fmt: skip
