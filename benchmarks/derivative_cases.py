@@ -134,14 +134,19 @@ def floor(case: Case, net: nn.Sequential) -> float:
     linear = [layer for layer in net if isinstance(layer, nn.Linear)]
     work, first, last = sum(layer.weight.numel() for layer in linear), linear[0].weight.numel(), linear[-1].weight.numel()
     n, m = linear[0].in_features, linear[-1].out_features
-    pairs = n * (n + 1) / 2
     if case.quantity == "Jacobian":                                  # columns of the first or rows of the last layer come for nothing
         return work + min(n * (work - first), m * (work - last))
-    if case.quantity == "Hessian":                                   # pairs of inputs, or the sum over the hidden units
-        return work + min(pairs * (work - first), n * work + m * work + m * pairs * WIDTH * 7)
+    if case.quantity == "Hessian":                                   # pairs of inputs, or the sum over the hidden units, there of
+        k = min(n, WIDTH)                                            # pairs of outputs of a narrower first layer W, and W^T (..) W
+        expansion = m * (k * k * n + k * _pairs(n)) if k < n else 0
+        return work + min(_pairs(n) * (work - first), (k + m) * (work - first) + m * _pairs(k) * WIDTH * 7 + expansion)
     if case.quantity.startswith("order"):
         return (int(case.quantity.split()[1]) + 1) * work
     return {"w.D2f[a,.]": 4, "D3f[a,b,c]": 8, "w.D3f[a,b,.]": 8, "Laplacian": 4}[case.quantity] * work
+
+
+def _pairs(n: int) -> float:
+    return n * (n + 1) / 2
 
 
 # -- the ways of the engines -------------------------------------------------------------------------------------------------
