@@ -136,8 +136,8 @@ def floor(case: Case, net: nn.Sequential) -> float:
     n, m = linear[0].in_features, linear[-1].out_features
     if case.quantity == "Jacobian":                                  # columns of the first or rows of the last layer come for nothing
         return work + min(n * (work - first), m * (work - last))
-    if case.quantity == "Hessian":                                   # pairs of inputs, or the sum over the hidden units, there of
-        k = min(n, WIDTH)                                            # pairs of outputs of a narrower first layer W, and W^T (..) W
+    if case.quantity == "Hessian":                                   # pairs of inputs; or the sum over the hidden units
+        k = min(n, WIDTH)                                            # by the outputs of a narrower first layer W, and W^T (..) W
         expansion = m * (k * k * n + k * _pairs(n)) if k < n else 0
         return work + min(_pairs(n) * (work - first), (k + m) * (work - first) + m * _pairs(k) * WIDTH * 7 + expansion)
     if case.quantity.startswith("order"):
