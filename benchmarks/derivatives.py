@@ -45,7 +45,7 @@ def run(output: Path, quick: bool = False, progress: Progress | None = None, thr
     wanted = rows(quick, tuple(sorted({1, *all_cores})))
     with journal(output / "derivatives") as finished:
         keys = [_key(*row, quick) for row in wanted]
-        due = [(key, row) for key, row in zip(keys, wanted, strict=True) if row[2] in threads]
+        due = [(key, row) for key, row in zip(keys, wanted, strict=True) if row[2] in threads and key not in finished]
         try:
             for done, (key, row) in enumerate(due):
                 finished.row(key, lambda row=row, done=done: _row(*row, quick, lambda: progress and progress(done, len(due), _label(*row))))
