@@ -98,7 +98,7 @@ def _peak_memory(f: Callable[[], Any]) -> float | None:
 
 def sketch(value: Any) -> list[float]:
     """A result as its size, norm and scalar products with random vectors, the same for all engines: enough to tell results apart."""
-    flat = torch.as_tensor(value if isinstance(value, Tensor) else value.tolist()).double().flatten()
+    flat = value.double().flatten() if isinstance(value, Tensor) else torch.tensor(value.tolist(), dtype=torch.float64).flatten()
     generator = torch.Generator().manual_seed(0)
     return [len(flat), flat.norm().item(), *(torch.randn(len(flat), generator=generator).double().dot(flat).item() for _ in range(PROBES))]
 
