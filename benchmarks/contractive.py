@@ -24,9 +24,9 @@ from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.contractive_peers import jax_ways, torch_ways
 from hodsim.benchmarks.contractive_training import DATA, METHODS, RADII, Budget, column, compare, load, mean
 from hodsim.benchmarks.finetune_problems import seeded
-from hodsim.benchmarks.journal import Journal
+from hodsim.benchmarks.journal import journal
 from hodsim.contractive import contractive_terms
-from hodsim.storage import reserved, write_atomically
+from hodsim.storage import write_atomically
 
 WIDTHS = (784, 400, 400, 400, 400)
 MEMORY_MIB = 16.0
@@ -55,14 +55,13 @@ def run(output: Path, quick: bool, data: Path | None = None, full: bool = False,
 
     threads = torch.get_num_threads()
     folder = output / "contractive" / ("full" if full else "quick" if quick else "default")
-    with reserved(folder):
-        journal = Journal(folder / "journal.jsonl")
+    with journal(folder) as finished:
         report: dict[str, Any] = {"quick": quick, "threads": threads, "memory_mib": MEMORY_MIB, "budget": vars(budget), "cost": [], "training": []}
         for term, beta, batch in cases:
             advance(f"cost, {term}, batch {batch}")
             of = {"cost": term, "batch": batch, "threads": threads, "torch": torch.__version__}
-            report["cost"] += journal.once(of, lambda a=(term, beta, batch): costs(*a, repeats=1 if quick else REPEATS))
-        report["training"] = [compare(name, images, budget, journal, advance) for name, images in loaded.items()]
+            report["cost"] += finished.row(of, lambda a=(term, beta, batch): costs(*a, repeats=1 if quick else REPEATS))
+        report["training"] = [compare(name, images, budget, finished, advance) for name, images in loaded.items()]
         advance("done")
     write_atomically(output / "contractive.json", json.dumps(report, indent=1))
     write_atomically(output / "contractive.md", table(report))

@@ -72,19 +72,19 @@ def load(folder: Path, name: str, count: int) -> Images | None:
             "test": prepared("test", slice(None))}  # fmt: skip
 
 
-def compare(name: str, images: Images, budget: Budget, journal: Journal, advance: Callable[[str], None]) -> dict[str, Any]:
+def compare(name: str, images: Images, budget: Budget, finished: Journal, advance: Callable[[str], None]) -> dict[str, Any]:
     """Every training of the budget on one data set, and the weights that validation chooses; advance is told each training before it begins."""
     data = [name, hashlib.sha256(b"".join(x.numpy().tobytes() for x, _ in images.values())).hexdigest()[:16]]
     if torch.cuda.is_available():
         images = {split: (x.cuda(), y.cuda()) for split, (x, y) in images.items()}
-    checkpoint = journal.path.with_name("training.safetensors")  # of the one training that is at work
+    checkpoint = finished.path.with_name("training.safetensors")  # of the one training that is at work
     points = [{"method": method, "jacobian_weight": t.jacobian_weight, "hessian_weight": t.hessian_weight, "seeds": []}
               for method, (t, *_) in budget.trainings()]  # fmt: skip
     for seed in range(budget.seeds):
         for point, (method, trainings) in zip(points, budget.trainings(), strict=True):
             t = trainings[seed]
             advance(f"{name} {method} {t.jacobian_weight:g} {t.hessian_weight:g} seed {seed}")
-            point["seeds"].append(journal.once({"data": data, **asdict(t)}, lambda t=t: evaluate(images, t, checkpoint)))
+            point["seeds"].append(finished.row({"data": data, **asdict(t)}, lambda t=t: evaluate(images, t, checkpoint)))
     chosen = {m: min((p for p in points if p["method"] == m), key=lambda p: mean(p, "validation_error")) for m in METHODS}
     return {"data": name, "samples": len(images["train"][0]), "points": points, "chosen": chosen, "matched": matched(points)}
 

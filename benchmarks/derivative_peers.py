@@ -28,7 +28,7 @@ def nested(jvp: Callable, f: Callable, directions) -> Callable:
     return lambda x: jvp(within, (x,), (last,))[1]
 
 
-def autograd_jacobian(net, x):
+def autograd_jacobian(net: nn.Module, x: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         y = net(x)
@@ -37,44 +37,47 @@ def autograd_jacobian(net, x):
         return torch.autograd.grad(y, x, eye, is_grads_batched=True)[0].movedim(0, -2)
 
 
-def double_backward(net, x, w, a):
+def double_backward(net: nn.Module, x: Tensor, w: Tensor, a: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         (g,) = torch.autograd.grad((net(x) * w).sum(), x, create_graph=True)
         return torch.autograd.grad((g * a).sum(), x)[0]
 
 
-def jax_network(net: nn.Sequential, jax):
-    """The same function of one point in JAX."""
-    layers = [(jax.numpy.array(layer.weight.numpy()), jax.numpy.array(layer.bias.numpy())) if isinstance(layer, nn.Linear)
-              else jax.nn.elu if isinstance(layer, nn.ELU) else jax.numpy.tanh for layer in net]
+def jax_network(net: nn.Sequential, jax) -> Callable:
+    """The same function in JAX, of one point or a batch."""
+    steps = [_jax_layer(layer, jax) for layer in net]
 
     def f(x):
-        for layer in layers:
-            x = x @ layer[0].T + layer[1] if isinstance(layer, tuple) else layer(x)
+        for step in steps:
+            x = step(x)
         return x
 
     return f
 
 
-def jitted(jax, f):
+def _jax_layer(layer: nn.Module, jax) -> Callable:
+    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        weight, bias = jax.numpy.array(layer.weight.numpy()), jax.numpy.array(layer.bias.numpy())
+        if isinstance(layer, nn.Linear):
+            return lambda x: x @ weight.T + bias
+        return lambda x: jax.lax.conv_general_dilated(x, weight, (1, 1), [(p, p) for p in layer.padding]) + bias[:, None, None]
+    if isinstance(layer, nn.AvgPool2d):
+        window = (1, 1, layer.kernel_size, layer.kernel_size)
+        return lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / layer.kernel_size**2
+    if isinstance(layer, nn.Flatten):
+        return lambda x: x.reshape(len(x), -1)
+    return {nn.ELU: jax.nn.elu, nn.Tanh: jax.numpy.tanh, nn.SiLU: jax.nn.silu}[type(layer)]
+
+
+def jitted(jax, f: Callable) -> Callable:
     compiled = jax.jit(f)
     return lambda x: compiled(jax.numpy.asarray(x.numpy())).block_until_ready()
 
 
-def jax_modes(jax, batch: int, functions):
-    return [jitted(jax, f if batch == 1 else jax.vmap(f)) for f in functions(jax)] if jax else None
+def taylor_mode(jax, f: Callable, a, order: int) -> Callable:
+    """x -> D^k f(x)[a, .., a] by jet."""
+    from jax.experimental.jet import jet
 
-
-def jax_directional(jax, make, *arrays: Tensor, jet=None):
-    """Nested jvp, and the Taylor mode of jet where all directions are one."""
-    if not jax:
-        return None
-    values = [jax.numpy.array(t.numpy()) for t in arrays]
-    found = [jitted(jax, make(jax, *values))]
-    if jet:
-        from jax.experimental.jet import jet as taylor
-        f, order = jet
-        series = [values[0], *[jax.numpy.zeros_like(values[0])] * (order - 1)]
-        found.append(jitted(jax, lambda x: taylor(f, (x,), (series,))[1][-1]))
-    return found
+    series = [a, *[jax.numpy.zeros_like(a)] * (order - 1)]
+    return lambda x: jet(f, (x,), (series,))[1][-1]

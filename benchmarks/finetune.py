@@ -25,7 +25,8 @@ from hodsim.benchmarks.finetune_methods import Budget, Method, methods, package,
 from hodsim.benchmarks.finetune_problems import Problem, beam_autoencoder, image_problems
 from hodsim.benchmarks.finetune_products import product_costs
 from hodsim.benchmarks.finetune_report import figure, table
-from hodsim.storage import reserved, write_atomically
+from hodsim.benchmarks.journal import Journal, journal
+from hodsim.storage import write_atomically
 
 SEEDS = (0, 1, 2)
 VERSION = 1  # of what a race is; the journal of another version is not read
@@ -35,11 +36,10 @@ Progress = Callable[..., None]
 
 def run(output: Path, quick: bool, data: Path | None = None, progress: Progress = lambda *_, **__: None) -> None:
     """Measure and write finetune.json, finetune.md and finetune.png."""
-    with reserved(output / "finetune"):
-        journal = Journal(output / "finetune" / ("quick" if quick else "full"))
+    with journal(output / "finetune" / ("quick" if quick else "full")) as finished:
         seeds = SEEDS[:1] if quick else SEEDS
         problems = [beam_autoencoder(output, quick), *(image_problems(data, quick) if data else [])]
-        cost = journal.recall({"cost": "products"}, lambda: {"rows": product_costs(quick)})["rows"]
+        cost = finished.row({"version": VERSION, "cost": "products"}, lambda: {"rows": product_costs(quick)})["rows"]
         work = [(problem, Budget(*budget)) for problem in problems for budget in problem.budgets]
         total = sum(races(seeds) for _ in work)
         done = 0
@@ -54,38 +54,21 @@ def run(output: Path, quick: bool, data: Path | None = None, progress: Progress 
             "threads": torch.get_num_threads(),
             "absent": [name for name in ("pytorch_optimizer", "curvlinops") if package(name) is None],
             "cost": cost,
-            "training": [compare(problem, budget, seeds, journal, tick) for problem, budget in work],
+            "training": [compare(problem, budget, seeds, finished, tick) for problem, budget in work],
         }
     write_atomically(output / "finetune.json", json.dumps(report, indent=1))
     write_atomically(output / "finetune.md", table(report))
     write_atomically(output / "finetune.png", figure(report))
 
 
-class Journal:
-    """What has been measured, a JSON file each, and nets as safetensors, by what they are."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def _file(self, key: dict[str, Any], suffix: str) -> Path:
-        digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / f"{'-'.join(str(v).replace(' ', '_').replace('+', '') for v in key.values())[:80]}-{digest}.{suffix}"
-
-    def recall(self, key: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        file = self._file(key, "json")
-        if file.exists():
-            return json.loads(file.read_text(encoding="utf-8"))
-        found = measure()
-        write_atomically(file, json.dumps(found))
-        return found
-
-    def net(self, key: dict[str, Any], like: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
-        """A net, with the weights kept under the key."""
-        file = self._file(key, "safetensors")
-        if not file.exists():
-            write_atomically(file, save({name: value.contiguous() for name, value in make().state_dict().items()}))
-        like.load_state_dict(load(file.read_bytes()))
-        return like
+def kept(finished: Journal, key: dict[str, Any], like: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
+    """A net, with the weights that lie beside the journal under the key; where there are none, those of make(), kept from now on."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    file = finished.path.with_name(f"{'-'.join(str(v).replace(' ', '_').replace('+', '') for v in key.values())[:80]}-{digest}.safetensors")
+    if not file.exists():
+        write_atomically(file, save({name: value.contiguous() for name, value in make().state_dict().items()}))
+    like.load_state_dict(load(file.read_bytes()))
+    return like
 
 
 def races(seeds: tuple[int, ...]) -> int:
@@ -93,10 +76,10 @@ def races(seeds: tuple[int, ...]) -> int:
     return sum(len(method.rates) + len(seeds) - 1 for method in methods())
 
 
-def compare(problem: Problem, budget: Budget, seeds: tuple[int, ...], journal: Journal, tick: Callable[[str], None]) -> dict[str, Any]:
+def compare(problem: Problem, budget: Budget, seeds: tuple[int, ...], finished: Journal, tick: Callable[[str], None]) -> dict[str, Any]:
     """The best rate of every method by validation, then all seeds, from the same plateaus."""
-    key = {"problem": problem.name, "samples": problem.samples}
-    starts = {seed: journal.net({**key, "start": seed}, problem.make(seed), lambda seed=seed: plateau(problem, seed)) for seed in seeds}
+    key = {"version": VERSION, "problem": problem.name, "samples": problem.samples}
+    starts = {seed: kept(finished, {**key, "start": seed}, problem.make(seed), lambda seed=seed: plateau(problem, seed)) for seed in seeds}
 
     def curve(method: Method, rate: float, seed: int) -> dict[str, Any]:
         race_key = {**key, "method": method.name, "rate": rate, "budget": str(budget), "seed": seed}
@@ -104,10 +87,10 @@ def compare(problem: Problem, budget: Budget, seeds: tuple[int, ...], journal: J
         def measure() -> dict[str, Any]:
             found, best = race(problem, method, rate, budget, starts[seed], seed)
             if problem.simulate:
-                journal.net(race_key, problem.make(seed), lambda: best)
+                kept(finished, race_key, problem.make(seed), lambda: best)
             return {"curve": found}
 
-        found = journal.recall(race_key, measure)
+        found = finished.row(race_key, measure)
         tick(f"{problem.name}, {method.name}, {rate:g}, seed {seed}")
         return found
 
@@ -115,8 +98,8 @@ def compare(problem: Problem, budget: Budget, seeds: tuple[int, ...], journal: J
         if problem.simulate is None:
             return None
         race_key = {**key, "method": method.name, "rate": rate, "budget": str(budget), "seed": seed}
-        net = journal.net(race_key, problem.make(seed), lambda: starts[seed])
-        return journal.recall({**race_key, "what": "simulation"}, lambda: {"error": problem.simulate(net)})["error"]  # type: ignore[misc]
+        net = kept(finished, race_key, problem.make(seed), lambda: starts[seed])
+        return finished.row({**race_key, "what": "simulation"}, lambda: {"error": problem.simulate(net)})["error"]  # type: ignore[misc]
 
     rows = []
     for method in methods():
@@ -126,5 +109,5 @@ def compare(problem: Problem, budget: Budget, seeds: tuple[int, ...], journal: J
         rows.append({"method": method.name, "rate": rate, "curves": curves, "grid": {r: c[-1] for r, c in trials.items()}})
     for row, method in zip(rows, methods(), strict=True):
         row["simulation"] = [simulated(method, row["rate"], seed) for seed in seeds]
-    start = journal.recall({**key, "what": "start"}, lambda: {str(seed): problem.losses(starts[seed]) for seed in seeds})
+    start = finished.row({**key, "what": "start"}, lambda: {str(seed): problem.losses(starts[seed]) for seed in seeds})
     return {"problem": problem.name, "samples": problem.samples, "budget": str(budget), "along": budget.kind, "start": start, "methods": rows}

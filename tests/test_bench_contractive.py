@@ -63,11 +63,11 @@ def test_a_comparison_runs_every_method_once_and_is_reported(tmp_path, monkeypat
     assert data is not None and load(tmp_path, "cifar-bw", 40) is None
     assert [x.shape for x, _ in data.values()] == [(40, 784), (20, 784), (30, 784)]
     budget, notes = Budget(40, (8, 4), 1, 2, (1e-3,), (1e-2,)), []
-    training = compare("mnist-rot", data, budget, Journal(tmp_path / "journal.jsonl"), notes.append)
+    training = compare("mnist-rot", data, budget, Journal(tmp_path / "journal.json"), notes.append)
     assert list(training["chosen"]) == list(METHODS) and len(notes) == 6
     assert all(math.isfinite(seed["test_error"]) for point in training["points"] for seed in point["seeds"])
     monkeypatch.setattr("hodsim.benchmarks.contractive_training.train_contractive", None)  # nothing is trained again
-    assert compare("mnist-rot", data, budget, Journal(tmp_path / "journal.jsonl"), notes.append) == training
+    assert compare("mnist-rot", data, budget, Journal(tmp_path / "journal.json"), notes.append) == training
     row = {"term": "both", "batch": 1}
     cost = [{**row, "way": "hodsim", "ms": 1.0, "failed": None}, {**row, "way": "x", "ms": None, "failed": "why"}]
     report = {"quick": True, "threads": 1, "memory_mib": 8.0, "cost": cost, "training": [training]}
@@ -79,18 +79,8 @@ def test_an_interrupted_training_is_not_written_down(tmp_path, monkeypatch):
     data = {split: (images(12), torch.zeros(12, dtype=torch.int64)) for split in ("train", "validation", "test")}
     monkeypatch.setattr("hodsim.benchmarks.contractive_training.train_contractive", lambda *_, **__: (None, loop.Fit(interrupted=True)))
     with pytest.raises(KeyboardInterrupt):
-        compare("mnist", data, Budget(12, (4, 3), 1, 1), Journal(tmp_path / "journal.jsonl"), lambda _: None)
-    assert not Journal(tmp_path / "journal.jsonl").found
-
-
-def test_a_journal_leaves_out_a_line_that_was_cut_off(tmp_path):
-    path = tmp_path / "deep" / "journal.jsonl"
-    assert Journal(path).once({"b": 1, "a": 2}, lambda: [1.5]) == [1.5]
-    with open(path, "a") as file:
-        file.write('{"of": "x", "fou')
-    again = Journal(path)
-    assert again.once({"a": 2, "b": 1}, lambda: pytest.fail("known already")) == [1.5]
-    assert again.once({"c": 1}, lambda: 3) == 3 and Journal(path).once({"c": 1}, lambda: 4) == 3
+        compare("mnist", data, Budget(12, (4, 3), 1, 1), Journal(tmp_path / "journal.json"), lambda _: None)
+    assert not (tmp_path / "journal.json").exists()
 
 
 def test_equal_reconstruction_is_found_on_the_line_between_two_jacobian_weights():

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from hodsim.apps.bench import bench
 from hodsim.benchmarks import finetune
-from hodsim.benchmarks.finetune import Journal, compare, races
+from hodsim.benchmarks.finetune import compare, races
 from hodsim.benchmarks.finetune_methods import Budget, methods
 from hodsim.benchmarks.finetune_problems import NETS, Problem, image_problems, load_images, seeded
 from hodsim.benchmarks.finetune_products import cost_problem, product_methods
 from hodsim.benchmarks.finetune_report import figure, table
+from hodsim.benchmarks.journal import Journal
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -41,7 +42,7 @@ def sines() -> Problem:
 @pytest.mark.parametrize("budget", [Budget("seconds", 0.02), Budget("epochs", 4.0)], ids=str)
 def test_a_comparison_runs_every_method_and_is_reported(tmp_path, budget):
     ticks = []
-    training = compare(sines(), budget, (0, 1), Journal(tmp_path), ticks.append)
+    training = compare(sines(), budget, (0, 1), Journal(tmp_path / "journal.json"), ticks.append)
     assert len(ticks) == races((0, 1))
     assert [row["method"] for row in training["methods"]] == [method.name for method in methods()]
     for row in training["methods"]:
@@ -67,11 +68,11 @@ def test_an_interrupted_comparison_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(finetune, "race", counted)
     with pytest.raises(KeyboardInterrupt):
-        compare(sines(), budget, (0,), Journal(tmp_path), lambda _: None)
+        compare(sines(), budget, (0,), Journal(tmp_path / "journal.json"), lambda _: None)
     first = list(ran)
     ran.clear()
     monkeypatch.setattr(finetune, "race", lambda *args: ran.append(args[1:3]) or race(*args))
-    compare(sines(), budget, (0,), Journal(tmp_path), lambda _: None)
+    compare(sines(), budget, (0,), Journal(tmp_path / "journal.json"), lambda _: None)
     assert len(first) == 7 and len(first) + len(ran) == races((0,)) and not {(m.name, r) for m, r in first} & {(m.name, r) for m, r in ran}
 
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil, log
+from math import ceil, factorial, log
 
 import torch
 from torch import Tensor
@@ -56,8 +56,14 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Ten
 
 def _is_followed(rows: Tensor) -> bool:
     """Whether autograd, a compiler or a transform of torch.func follows, so that results may not be written into memory of our own."""
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    return (rows.requires_grad and torch.is_grad_enabled()) or torch.compiler.is_compiling() or transformed
+    return (rows.requires_grad and torch.is_grad_enabled()) or _is_traced()
+
+
+def _is_traced() -> bool:
+    """Whether a compiler or a transform of torch.func sees the operations, and values cannot be asked.
+
+    torch has no public way (2.4 to 2.13) to tell that a transform is at work; should this one go, the tests of torch.func say so."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _follow(layout: Layout, steps: Sequence[Step], derivatives: Sequence[Tensor], blocks: list[Tensor], parts: list) -> None:
@@ -171,7 +177,8 @@ def _flat(layout: Layout, index: int, part: Tensor) -> Tensor:
 def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Tensor:
     """f(Z) at h > 0 by Horner's rule in D = Z - z_0; exact to rounding while h |z_S| is well inside f's radius of convergence.
 
-    D^j touches part S at relative size h^(j - |S|), so the series stops where the next term is below rounding."""
+    D^j touches part S at relative size h^(j - |S|), so the series stops where the next term is below rounding.
+    Raises ValueError where it has not converged to half the digits."""
     if degree == 0:
         return tower(rows, 0)[0]
     blocks = blocks_of(layout, rows, degree)
@@ -180,6 +187,7 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
     count = layout.sizes[0]
     known = tower(rows[:count], series)
     derivatives = [*known, *[torch.zeros_like(rows[:count])] * (series + 1 - len(known))]
+    _must_converge(layout, blocks, derivatives)
     increment = [torch.zeros_like(blocks[0]), *blocks[1:]]
     result, reached = derivatives[series], 0
     for j in range(series - 1, -1, -1):                              # f_j + D (f_(j+1) + D (..) / (j + 2)) / (j + 1)
@@ -187,3 +195,19 @@ def _complex_step(layout: Layout, rows: Tensor, degree: int, tower: Tower) -> Te
         result = result / (j + 1)
         result = torch.cat([result[:count] + derivatives[j], result[count:]])
     return result
+
+
+def _must_converge(layout: Layout, blocks: Sequence[Tensor], derivatives: Sequence[Tensor]) -> None:
+    """Raise ValueError where one of the last two terms |f^(n)| |D|^n / n! of a series is above sqrt(eps) times its largest one.
+
+    Two, since every other derivative of an odd or an even function is zero at 0."""
+    if _is_traced():
+        return
+    lanes = tuple(range(layout.lane_axes))
+    size = sum(layout.h ** layout.degrees[i] * block.detach().abs().amax(lanes) for i, block in enumerate(blocks) if i)
+    terms = [derivative.detach().abs().amax(0) * size**k / factorial(k) for k, derivative in enumerate(derivatives)]
+    largest, last = torch.stack(terms).amax(0), torch.maximum(*terms[-2:])
+    bad = last > torch.finfo(size.dtype).eps ** 0.5 * largest            # false where a term is no number: then so is the value
+    if bad.any():
+        raise ValueError(f"h = {layout.h:g} is too long a step here: term {len(terms) - 1} of a function's series is still "
+                         f"{(last / largest)[bad].max().item():.1e} of the largest one; expected a shorter h, such as 1e-8, or h=0")

@@ -32,7 +32,7 @@ def _centre(z: Multicomplex, dim) -> Multicomplex:
     return Multicomplex(torch.cat([maximum, mean]), z.layout, z.degree)
 
 
-@rule(F.softmax, torch.softmax)
+@rule(F.softmax)
 def softmax(input, dim=None, _stacklevel=3, dtype=None):
     dim = _dimension(input, dim, "softmax")
     z = _cast(input, dtype)
@@ -40,12 +40,22 @@ def softmax(input, dim=None, _stacklevel=3, dtype=None):
     return e / e.sum(dim, keepdim=True)
 
 
-@rule(F.log_softmax, torch.log_softmax)
+@rule(F.log_softmax)
 def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     dim = _dimension(input, dim, "log_softmax")
     z = _cast(input, dtype)
     z = z - _centre(z, dim)
     return z - z.exp().sum(dim, keepdim=True).log()
+
+
+@rule(torch.softmax)                                                 # after F's: the method is torch's, with the dtype in third place
+def torch_softmax(input, dim, dtype=None):
+    return softmax(input, dim, dtype=dtype)
+
+
+@rule(torch.log_softmax)
+def torch_log_softmax(input, dim, dtype=None):
+    return log_softmax(input, dim, dtype=dtype)
 
 
 @rule(F.softmin)
@@ -137,7 +147,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     return _affine(z, _channels(weight, input.ndim), _channels(bias, input.ndim))
 
 
-@rule(F.batch_norm, torch.batch_norm)
+@rule(F.batch_norm)
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Evaluation: an affine map. Training: the statistics depend on the whole batch; the running ones are updated as torch does."""
     weight, bias = _channels(weight, input.ndim), _channels(bias, input.ndim)
@@ -157,6 +167,11 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     return _affine(z, weight, bias)
 
 
+@rule(torch.batch_norm)
+def torch_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled):
+    return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
 def _channels(values, ndim: int):
     """(C,) as (C, 1, .., 1), to broadcast with (N, C, ..)."""
     return values if values is None or ndim == 2 else values.reshape(-1, *(1,) * (ndim - 2))
@@ -172,6 +187,8 @@ def normalize(input, p=2.0, dim=1, eps=1e-12):
 
 @rule(torch.var)
 def var(input, dim=None, unbiased=True, keepdim=False, correction=None):
+    if isinstance(dim, bool):                                        # torch's var(input, unbiased)
+        dim, unbiased = None, dim
     dims = tuple(range(input.ndim)) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
     count = prod(input.shape[d] for d in dims)
     centred = input - input.mean(dims, keepdim=True)

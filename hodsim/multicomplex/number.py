@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
 from hodsim.multicomplex.layout import Layout, broadcast, find, gathering
-from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, sum_to
+from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, remembering, sum_to
 from hodsim.multicomplex.rules import apply
 
 
@@ -124,8 +124,9 @@ class Multicomplex:
     def compose(self, tower: Tower) -> Multicomplex:
         """f(Z) for an elementwise f given by its derivatives: (x, order) -> [f(x), f'(x), .., f^(order)(x)]."""
         z = self.stored()
-        result = z.like(compose(z.layout, z._rows, z.degree, tower, z._offset), z.layout.order if z.degree else 0)
-        return result if z.tape is None else z.note(result, pull_function(tower), op=tower)
+        shared = tower if z.tape is None or z.layout.h else remembering(tower, z.layout.order + 1)
+        result = z.like(compose(z.layout, z._rows, z.degree, shared, z._offset), z.layout.order if z.degree else 0)
+        return result if z.tape is None else z.note(result, pull_function(shared), op=tower)
 
     def product(self, other: Multicomplex, op: Callable[[Tensor, Tensor], Tensor] = torch.mul, pull: Callable | None = None) -> Multicomplex:
         """op(Z, W) for a bilinear op that broadcasts leading axes. pull: (adjoint, Z, W) -> adjoints of both, for an op of one's own."""

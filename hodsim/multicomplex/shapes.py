@@ -234,19 +234,34 @@ def where(condition, z, w):
     return z + w if isinstance(z, Multicomplex) else w + z
 
 
-@rule(Tensor.contiguous, torch.clone, Tensor.detach_, Tensor.cpu, Tensor.requires_grad_)
+@rule(Tensor.contiguous, torch.clone, Tensor.cpu, Tensor.requires_grad_)
 def unchanged(input):
     return input
 
 
 @rule(torch.detach)
 def detach(input):
-    return input.map(torch.detach)
+    """A constant, as to torch's own differentiation."""
+    z = input.stored()
+    return Multicomplex(z.rows[: z.layout.sizes[0]].detach(), z.layout, 0)
 
 
-@rule(Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.bfloat16, Tensor.half)
-def to(input, *args):
-    return input.map(lambda rows: rows.to(*(a.rows if isinstance(a, Multicomplex) else a for a in args)))
+@rule(Tensor.detach_)
+def detach_(input):
+    return input.assign(detach(input))
+
+
+@rule(Tensor.to, Tensor.type_as)
+def to(input, *args, **options):
+    return input.map(lambda rows: rows.to(*(a.rows if isinstance(a, Multicomplex) else a for a in args), **options))
+
+
+def _converted(dtype: torch.dtype):
+    return lambda input: to(input, dtype)
+
+
+for method, dtype in ((Tensor.float, torch.float32), (Tensor.double, torch.float64), (Tensor.bfloat16, torch.bfloat16), (Tensor.half, torch.float16)):
+    rule(method)(_converted(dtype))
 
 
 @rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)

@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_info
 
 def environment() -> dict[str, object]:
     """Versions, processor, cores and threads, platform, date [UTC] and, in a checkout, the commit of hodsim."""
-    packages = {name: _version(name) for name in ("torch", "numpy", "scipy", "numba", "hodsim")}
+    packages = {name: version_of(name) for name in ("torch", "numpy", "scipy", "numba", "hodsim")}
     return {
         "python": platform.python_version(),
         **packages,
         "commit": _commit(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads(), "blas": _blas_threads()},
         "platform": platform.platform(),
@@ -29,7 +29,7 @@ def environment() -> dict[str, object]:
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -41,7 +41,7 @@ def _blas_threads() -> int | None:
     return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=None)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

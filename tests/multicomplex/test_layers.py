@@ -239,6 +239,39 @@ def test_a_user_adds_a_rule_in_one_line():
     torch.testing.assert_close(derivative(lambda t: torch.diff(t**2, n=2), x, a), torch.diff(2 * x * a, n=2))
 
 
+CONVERSIONS = {"double": lambda t: t.double(), "float": lambda t: t.float(), "bfloat16": lambda t: t.bfloat16(), "half": lambda t: t.half(),
+               "to": lambda t: t.to(torch.float64), "to, by name": lambda t: t.to(dtype=torch.float64, copy=True),
+               "type_as": lambda t: t.type_as(random(1)), "softmax": lambda t: torch.softmax(t, 1, torch.float64),
+               "softmax method": lambda t: t.softmax(1, torch.float64), "F.softmax": lambda t: F.softmax(t, 1, dtype=torch.float64),
+               "log_softmax": lambda t: torch.log_softmax(t, 1, torch.float64), "log_softmax method": lambda t: t.log_softmax(1, torch.float64)}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_conversions_give_the_precision_that_torch_gives(name):
+    f, x = CONVERSIONS[name], random(3, 6).float()
+    z = derivatives(f, x, x)
+    assert z.dtype == z.part(0).dtype == f(x).dtype
+    torch.testing.assert_close(z.part(), f(x))
+
+
+def test_overloads_of_torch_are_told_apart():
+    """torch's own batch_norm has the weight before the statistics; the flag of var stands where others have a dimension."""
+    x, a, b = (random(*ROWS, seed=s) for s in (11, 12, 13))
+    weight, bias, mean, variance = random(6), random(6, seed=2), random(6, seed=3), random(6, seed=4).abs() + 1
+    for f in (lambda t: torch.batch_norm(t.sin(), weight, bias, mean, variance, False, 0.1, 1e-5, False),
+              lambda t: torch.var(t, False), lambda t: torch.std(t, False), lambda t: t.var(True)):
+        z = derivatives(f, x, a, b)
+        torch.testing.assert_close((z.part(), z.part(0, 1)), (f(x), nested(f, a, b)(x).detach()))
+
+
+def test_what_is_detached_is_a_constant_as_to_autograd():
+    x, a, w = random(5), random(5, seed=2), random(5, seed=3)
+    for f in (lambda t: t.exp() * t.detach().sin(), lambda t: t.exp() * (t * 2).detach_(), lambda t: (t - t.max().detach()).exp()):
+        z = derivatives(f, x, a, a)
+        torch.testing.assert_close((z.part(0), z.part(0, 1)), (nested(f, a)(x).detach(), nested(f, a, a)(x).detach()))
+        torch.testing.assert_close(left_contraction(f, x, w), gradient(f, x, w))
+
+
 @pytest.mark.parametrize(("f", "message"), [
     (lambda t: F.dropout(t), "dropout in training mode"), (lambda t: F.softmax(t), "softmax has dim=None"),
     (lambda t: F.scaled_dot_product_attention(t, t, t, dropout_p=0.5), "dropout_p=0.5"),

@@ -79,6 +79,24 @@ def test_complex_step_error_is_second_order_with_the_known_constant(order):
     assert errors[-1] / 0.025**2 == pytest.approx(-order / 6 * math.exp(0.4), rel=0.01)
 
 
+BRANCHED = [(torch.reciprocal, 2.0, 2.0), (torch.log, 0.5, 0.5), (torch.tanh, 0.0, math.pi / 2), (torch.atan, 0.0, 1.0),
+            (lambda t: t**-2.5, 3.0, 3.0)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "point", "radius"), BRANCHED)
+def test_steps_beyond_the_radius_of_convergence_are_refused_and_accepted_ones_are_accurate(function, point, radius):
+    """Against torch's complex arithmetic. A reciprocal's digits go as h |z| nears the real part: refused before half of them are lost."""
+    x, a = torch.tensor([point], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for share in (0.05, 0.1, 0.2):
+        z = derivatives(function, x, a * share * radius / 0.1, h=0.1)
+        exact = function(torch.complex(x, a * share * radius))
+        assert abs(z.part().item() - exact.real.item()) <= 2e-8 * abs(exact.item())
+        assert abs(z.part(0).item() * 0.1 - exact.imag.item()) <= 2e-8 * abs(exact.item())
+    for share in (0.6, 1.0, 5.0):
+        with pytest.raises(ValueError, match=r"h = 0\.1 is too long a step"):
+            derivatives(function, x, a * share * radius / 0.1, h=0.1)
+
+
 def test_tiny_steps_do_not_underflow_in_float32():
     f = perceptron((3, 6, 2), nn.Tanh(), torch.float32).requires_grad_(False)
     x, a = torch.ones(3), torch.tensor([1.0, -1.0, 0.5])
