@@ -153,9 +153,10 @@ def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
     """Of a residual, values and a reverse sweep, and of a tangent, r lanes, in the variational form; padding does not count.
 
     An element's stress is some 60, its variation 81 and 9 more a direction; a neuron's activation some 20."""
-    r, (rows, m) = int(plan.widths[0]), plan.strain.shape
+    r, m = int(plan.widths[0]), len(plan.strain)
     layers = [int(a) * int(b) for a, b in pairwise(plan.widths)]
     elements, neurons = len(plan.volumes), int(plan.widths[1:].sum())
+    rows = 9 * elements + len(plan.pull) + len(plan.tethers)
     residual = 2 * (sum(layers) + plan.mixing.size + rows * m) + 60 * elements + 20 * neurons
     lanes = sum(layers[1:]) + neurons + plan.mixing.size + rows * m + 90 * elements  # the first layer's are constant
     return float(residual), float(r * lanes + r * r * (rows + neurons))
@@ -305,6 +306,9 @@ def figure(report: dict[str, Any]) -> bytes:
     *some, everything = report["cubature"]
     sizes = [sampling["elements"] for sampling in some]
     elements.loglog(sizes, [100 * sampling["error"] for sampling in some], "o-", color="#0072b2", label="validation rollouts")
+    refined = [(sampling["elements"], 100 * sampling["refined"]) for sampling in some if sampling["refined"] is not None]
+    if refined:
+        elements.loglog(*zip(*refined, strict=True), "^-", color="#009e73", label="weights refined by rollouts")
     elements.loglog(sizes, [100 * sampling["validation_fit"] for sampling in some], "s--", color="#d55e00", label="fit on validation poses")
     elements.axhline(100 * everything["error"], color="#0072b2", linestyle=":", label=f"all {everything['elements']} elements")
     elements.set(xlabel="elements", ylabel="error [%]")

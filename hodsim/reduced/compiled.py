@@ -197,7 +197,8 @@ class CompiledStep:
             step = mass / dt**2 + damping / dt + self._stiffness
             pull = np.linalg.inv(root).T  # R^-T
             self._plans[dt] = self._constants._replace(
-                strain=np.concatenate([self._constants.strain, root]),
+                strain=_stacked(self._constants.strain, root),
+                root=root,
                 pull=pull @ mixing,
                 drag=pull @ damping if damping.any() else np.empty((0, len(mass))),
                 momentum=pull @ mass / dt**2,
@@ -207,7 +208,7 @@ class CompiledStep:
         if self._springs is None:
             return plan
         rows, tethers = self._springs
-        return plan._replace(strain=np.concatenate([plan.strain, rows]), tethers=tethers)
+        return plan._replace(strain=_stacked(self._constants.strain, plan.root, rows), tethers=tethers)
 
 
 def independent(mass: np.ndarray) -> np.ndarray:
@@ -258,7 +259,8 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         mixing=mixing if mixed else np.empty((0, 0)),
         law=kernel.addresses(type(material)),
         constants=np.array([*material.constants, 0.0][:3]),
-        strain=np.ascontiguousarray(strain @ mixing.T) if mixed else strain,
+        strain=strain @ mixing.T if mixed else strain,
+        root=nothing,
         rest=rest,
         volumes=weights * full.elements.volumes[chosen],
         cubic=cubic,
@@ -269,6 +271,12 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
         gauge=nothing,
         rounding=model.rounding_force,
     )
+
+
+def _stacked(*strains: np.ndarray) -> np.ndarray:
+    """Strains (n, m) of elements, inertia and springs as the kernel reads them: by feature, padded with zeros to whole vectors."""
+    together = np.concatenate(strains)
+    return np.ascontiguousarray(np.pad(together, ((0, -len(together) % kernel.ROWS), (0, 0))).T)
 
 
 def _mixed(subspace: Subspace, mixing: np.ndarray) -> Subspace:

@@ -15,9 +15,11 @@ from hodsim.subspace import Subspace
 STRIDE = 5  # steps between those at which displacements are compared
 
 
-def case_rollout(advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int) -> Rollout:
+def case_rollout(
+    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, tolerance: float = 1e-5
+) -> Rollout:
     """The rollout of a load case from rest by the model's own compiled step."""
-    return advance.rollout(model.state(), dt, case.load(shapes).project(model.subspace.basis).at_steps(dt, steps))
+    return advance.rollout(model.state(), dt, case.load(shapes).project(model.subspace.basis).at_steps(dt, steps), tolerance=tolerance)
 
 
 def completed(run: Rollout) -> bool:

@@ -10,6 +10,7 @@ from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation
 from hodsim.reduced.kernel.laws import LAWS, addresses
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
 from hodsim.reduced.kernel.plan import SILU, SQUARE, Plan
+from hodsim.reduced.kernel.product import ROWS
 from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollout, rollouts
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NOT_FINITE",
     "NO_DECREASE",
     "ROUNDING",
+    "ROWS",
     "SILU",
     "SQUARE",
     "TOO_MANY",

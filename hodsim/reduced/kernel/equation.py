@@ -4,7 +4,7 @@
     Euler-Lagrange   p = M g_a + C g_v - b + dV/dg       along v = s1 q + v0 and a = s2 q + a0 (HoD-Net, eq. 12)
 
 With A (or M) = R^T R inertia takes part as an element whose strain is R g and whose stress is R g - c (or R g_a + R^-T C g_v - c),
-c = R^-T b: the rows of R lie below those of D, and one product serves both. So do those of springs, which pull points of the body to a place.
+c = R^-T b: the strains of R come after those of D, and one product serves both. So do those of springs, which pull points of the body to a place.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
 from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
 from hodsim.reduced.kernel.plan import compiled, merged
+from hodsim.reduced.kernel.product import lanes_of_strains
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
 
@@ -43,9 +44,9 @@ def residual(plan, work, equation, q, R):
             own[2, i] = equation.s2 * q[i] + a0[i]
     propagate_values(plan, work, 1 if variational else 3)
 
-    np.dot(plan.strain, values[0], strain)
+    np.dot(values[0], plan.strain, strain)
     if not variational:
-        np.dot(plan.strain[n9 : n9 + inertial], values[2], strain[n9 : n9 + inertial])
+        np.dot(plan.root, values[2], strain[n9 : n9 + inertial])
         if len(plan.drag):
             np.dot(plan.drag, values[1], dragged)
             for i in range(inertial):
@@ -54,7 +55,7 @@ def residual(plan, work, equation, q, R):
         stress[n9 + i] = strain[n9 + i] - c[i]
     if not len(plan.cubic):
         element_stress(plan, work)
-    np.dot(plan.strain.T, stress, p)
+    np.dot(plan.strain, stress, p)
     if len(plan.cubic):
         cubic_force(plan, work, work.force)
         p += work.force
@@ -67,14 +68,14 @@ def tangent(plan, work, equation, T):
     dF, dP, lanes, square, accelerated, drag = work.dF, work.dP, work.lanes, work.square[0], work.accelerated, work.drag
     n9, inertial, variational, damped = 9 * len(plan.volumes), len(plan.pull), equation.form == VARIATIONAL, len(plan.drag) > 0
     propagate_lanes(plan, work, 1 if variational else 3)
-    np.dot(lanes[0].T, plan.strain.T, dF)
+    lanes_of_strains(plan.strain, lanes[0], len(T), dF)
     if not len(plan.cubic):
         element_stiffness(plan, work)
     for k in range(len(T)):
         for i in range(n9, dF.shape[1]):
             dP[k, i] = dF[k, i]
     if not variational:
-        np.dot(plan.strain[n9 : n9 + inertial], lanes[2], accelerated)
+        np.dot(plan.root, lanes[2], accelerated)
         if damped:
             np.dot(plan.drag, lanes[1], drag)
         for i in range(inertial):

@@ -40,7 +40,8 @@ class Plan(NamedTuple):
     mixing: np.ndarray  # B (m, M), or (0, 0) where m = M and nothing is mixed
     law: np.ndarray  # addresses of the material's stress, variation and energy (3,)
     constants: np.ndarray  # of the material (3,)
-    strain: np.ndarray  # D over R over springs (9 n + k + s, m); row (3 i + j) n + e of D is for F_ij of element e
+    strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n + e of D is F_ij of element e
+    root: np.ndarray  # R (k, m)
     rest: np.ndarray  # F0 (9 n,)
     volumes: np.ndarray  # weighted (n,) [m^3]
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
@@ -69,10 +70,10 @@ class Work(NamedTuple):
     lanes: np.ndarray  # (3, m, L)
     p: np.ndarray  # unbalanced force on the features (m,)
     force: np.ndarray  # a cubic potential's part of it (m,)
-    strain: np.ndarray  # values of F, of inertia and of springs (9 n + k + s,)
+    strain: np.ndarray  # values of F, of inertia and of springs, as in the plan
     stress: np.ndarray  # likewise, weighted
     dragged: np.ndarray  # (k,)
-    dF: np.ndarray  # lanes of the strain, by lane (L, 9 n + k + s)
+    dF: np.ndarray  # lanes of the strain, by lane (L, strains)
     dP: np.ndarray  # and of the stress
     accelerated: np.ndarray  # lanes of R g_a (k, L)
     drag: np.ndarray  # and of R^-T C g_v
@@ -91,7 +92,7 @@ def workspace(plan):
     widths, N = plan.widths, len(plan.cubic)
     layers, w, r, k, M = len(widths) - 1, widths.max(), widths[0], len(plan.pull), plan.mixing.shape[1]
     L = LANES * ((r + LANES - 1) // LANES)
-    rows, m = plan.strain.shape
+    m, rows = plan.strain.shape
     of_cubic = m if N > 0 else 0
     return Work(
         np.zeros((layers, 3, w)),
@@ -154,6 +155,7 @@ def lent_plan(plan):
         plan.law,
         lent(plan.constants),
         lent(plan.strain),
+        lent(plan.root),
         lent(plan.rest),
         lent(plan.volumes),
         lent(plan.cubic),

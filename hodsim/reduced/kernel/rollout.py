@@ -13,6 +13,7 @@ from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tang
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
 from hodsim.reduced.kernel.plan import OPTIONS, digest, lent_plan, lent_work, merged, workspace
+from hodsim.solve import KEEP
 
 
 @merged
@@ -23,7 +24,7 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
     rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
     states (steps, 3, r), rows q, v, a, the Newton iterations (steps,), the norms of the last step's residuals, and the defects |G p| (steps,).
     Returns how many steps were done and how the last one ended."""
-    steps, m = len(forces), plan.strain.shape[1]
+    steps, m = len(forces), len(plan.strain)
     r, k = history.shape[1], len(plan.pull)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
     inertial = c[:k]
@@ -86,7 +87,7 @@ def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max
 
 
 def entries(sources):
-    """The functions that Python calls; they close over a digest of the files they are compiled from."""
+    """The functions that Python calls; they close over all that they are compiled from: a digest of the files here, and a number from elsewhere."""
 
     @njit(cache=True, **OPTIONS)
     def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
@@ -114,7 +115,7 @@ def entries(sources):
     return rollout, rollouts, evaluate
 
 
-rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
+rollout, rollouts, evaluate = entries((digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))), KEEP))
 
 
 def is_compiled(entry, arguments: tuple) -> bool:
