@@ -1,4 +1,4 @@
-# make beam | test | check | pretrained | clean
+# make beam | test | check | docs | pretrained | clean
 #   ARGS=...     handed to the command:              make beam ARGS=--quick      make test ARGS="-k newton"
 #   PYTHON=...   the Python to make .venv with:      make beam PYTHON=python3.12
 #   TORCH=...    cpu, cuda or skip; see install.py:  make beam TORCH=cpu
@@ -20,6 +20,10 @@ check: $(VENV)/installed-dev
 	@mkdir -p $(VENV)/layout/hodsim && ln -sfn $(CURDIR)/apps $(CURDIR)/trainers $(VENV)/layout/hodsim/
 	$(BIN)/pyright
 
+# The documentation site, in out/site; a link that leads nowhere is an error.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # The model that comes with hodsim, meshes/beam.hod: made again where something changes what `hodsim beam` trains.
 pretrained: $(VENV)/installed
 	$(BIN)/hodsim beam --no-view
@@ -39,4 +43,4 @@ $(VENV)/installed-%: pyproject.toml install.py $(if $(TORCH),always)
 
 always:
 
-.PHONY: beam test check pretrained clean always
+.PHONY: beam test check docs pretrained clean always

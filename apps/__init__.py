@@ -1,8 +1,16 @@
 """The `hodsim` command. A sweep's worker processes import this module as their main one: it is to be light."""
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from hodsim.apps import cli
-
+    try:
+        from hodsim.apps import cli
+    except KeyboardInterrupt:  # while PyTorch and numba are loaded, which takes seconds
+        print("hodsim: stopped.", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        print("hodsim: there is not enough memory to start.", file=sys.stderr)
+        sys.exit(1)
     cli.main()

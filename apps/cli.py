@@ -50,6 +50,11 @@ def main() -> None:
     except (ValueError, OSError, ModuleNotFoundError, ConvergenceError, FloatingPointError) as error:
         complain(_sentence(error))
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # which is how PyTorch says it
+            raise
+        complain("there is not enough memory. What was finished is kept; a smaller mesh, fewer workers or fewer load cases take less.")
+        sys.exit(1)
 
 
 def _notice(message: Warning | str, category: type[Warning], *where: object) -> None:

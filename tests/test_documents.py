@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize(("page", "least"), [("derivatives.md", 8), ("pinn.md", 3)])
+@pytest.mark.parametrize(("page", "least"), [("derivatives.md", 8), ("pinn.md", 3), ("tour.md", 2), ("extend.md", 6)])
 def test_code_blocks_run(page, least):
     names: dict = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)

@@ -1,26 +1,23 @@
 """The training loop: epochs of mini-batches, or steps of a second-order method on all data, with validation, checkpoints that resume
 exactly, and the best model kept.
 
-A checkpoint is a safetensors file (nothing in it is code): weights, the best weights so far, the optimiser's moments and the state of
-the generator that shuffles, so that an interrupted training continues as if it had not been.
+A checkpoint holds weights, the best weights so far, the optimiser's moments and the state of the generator that shuffles, so that an
+interrupted training continues as if it had not been.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import nn
 
 from hodsim.optim import NewtonKrylov
 from hodsim.optim.curvature import Closure
-from hodsim.storage import write_atomically
+from hodsim.trainers.checkpoint import load, save
 from hodsim.trainers.team import ALONE, Team
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -183,9 +180,7 @@ def _save(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    history = {"training": fitted.training, "validation": fitted.validation, "seconds": fitted.seconds}
-    write_atomically(checkpoint, serialise(tensors, {"identity": identity, "history": json.dumps(history)}))
+    save(checkpoint, identity, tensors, {"training": fitted.training, "validation": fitted.validation, "seconds": fitted.seconds})
 
 
 def _resume(
@@ -197,16 +192,10 @@ def _resume(
     best: dict[str, torch.Tensor],
 ) -> Fit | None:
     """Restore everything from a checkpoint of the same identity; None when there is none. Raises ValueError if the file is corrupt."""
-    if not checkpoint.exists():
+    found = load(checkpoint, identity)
+    if found is None:
         return None
-    try:
-        with safe_open(checkpoint, "pt") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("identity") != identity:
-                return None
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"checkpoint {checkpoint} is corrupt ({error}); delete it to start the training over") from None
+    tensors, history = found
     generator.set_state(tensors["generator"])
     model.load_state_dict({name: tensors[f"model.{name}"] for name in best})
     for name, value in best.items():
@@ -217,4 +206,4 @@ def _resume(
             _, index, name = key.split(".")
             state["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(state)
-    return Fit(**json.loads(metadata["history"]))
+    return Fit(**history)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from hodsim.optim import NewtonKrylov
 from hodsim.pinn import LevenbergMarquardt, Problem, ResidualGaussNewton
-from hodsim.storage import write_atomically
+from hodsim.trainers.checkpoint import load, save
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 ADAM_RATE = 1e-3
@@ -167,26 +165,19 @@ def _save(checkpoint: Path, identity: str, training: Training, history: History)
         state["damping"] = training.marquardt.damping
         if training.marquardt.previous is not None:
             tensors["previous"] = training.marquardt.previous
-    metadata = {
-        "identity": identity, "state": json.dumps(state),
-        "history": json.dumps({"seconds": history.seconds, "loss": history.loss, "error": history.error, "level": history.level}),
-    }  # fmt: skip
-    write_atomically(checkpoint, serialise({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata))
+    said = {"seconds": history.seconds, "loss": history.loss, "error": history.error, "level": history.level}
+    save(checkpoint, identity, tensors, {"state": state, "history": said})
 
 
 def _resume(checkpoint: Path, identity: str, training: Training, levels: Sequence[Problem]) -> History:
     """What the checkpoint knows of the training, which it restores; an empty history where it is of another training."""
-    try:
-        with safe_open(checkpoint, "pt") as archive:
-            metadata = archive.metadata() or {}
-            if metadata.get("identity") != identity:
-                return History()
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"checkpoint {checkpoint} is corrupt ({error}); delete it to start the training over") from None
+    found = load(checkpoint, identity)
+    if found is None:
+        return History()
+    tensors, said = found
     training.network.load_state_dict({name: tensors[f"model.{name}"] for name in training.best})
     training.best = {name: tensors[f"best.{name}"] for name in training.best}
-    state, history = json.loads(metadata["state"]), History(**json.loads(metadata["history"]))
+    state, history = said["state"], History(**said["history"])
     training.turn_to(levels[history.level])
     training.lowest = state["lowest"]
     if training.marquardt:

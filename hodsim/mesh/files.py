@@ -36,6 +36,8 @@ CLAIMS = {  # how a format says the number of its vertices and cells; several nu
     ".ele": rb"\A(?:\s*#[^\n]*\n)*\s*(\d+)",
     ".ply": rb"element\s+(?:vertex|face)\s+(\d+)",
 }
+GRID = rb"^\s*DATASET\s+(?!UNSTRUCTURED_GRID)(\w+)"  # of a .vtk: cells that are counted along axes, and not listed
+GENERATED = rb"^\*\w*SET\b[^\n]*\bGENERATE\b[^\n]*\n\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)"  # of an .inp: first, last, step of a set
 DENSEST = {".vtu": 2000, ".xdmf": 2000}  # vertices or cells a byte: 1 without compression, and zlib makes a thousand bytes one
 
 
@@ -112,6 +114,12 @@ def _check_claims(path: Path) -> None:
         claimed = int.from_bytes(head[80:84], "little")
         if not head.lstrip().startswith(b"solid") and size < 84 + 50 * claimed:
             raise ValueError(f"{path} claims {claimed} triangles, but has only {size} bytes: it is cut short or damaged")
+    if suffix == ".vtk" and (grid := re.search(GRID, path.read_bytes(), re.MULTILINE | re.IGNORECASE)):
+        raise ValueError(f"{path} holds a {grid[1].decode()}; expected DATASET UNSTRUCTURED_GRID, with tetrahedra")
+    for match in re.finditer(GENERATED, path.read_bytes() if suffix == ".inp" else b"", re.MULTILINE | re.IGNORECASE):
+        first, last, step = map(int, match.groups())
+        if (last - first) // max(step, 1) > size:
+            raise ValueError(f"{path} has a set from {first} to {last}, but only {size} bytes: it is cut short or damaged")
     if suffix not in CLAIMS:
         return
     companions = [path.with_suffix(other) for other in (".node", ".ele") if suffix in (".node", ".ele")] or [path]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from hodsim.snapshots import BENDING, LoadCase, group_names
 
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
+WIDEST, MANY = 10_000, 1_000_000  # a wider network, or more cases, steps or elements to choose, fit no machine
+Count = Annotated[int, Field(ge=0, le=MANY)]
+PositiveInt = Annotated[int, Field(gt=0, le=MANY)]
+Width = Annotated[int, Field(gt=0, le=WIDEST)]
 LAWS = Literal["StVK", "NeoHookean", "StableNeoHookean"]
 RATIO = Field(gt=-1, lt=0.5)
 
@@ -122,9 +125,9 @@ class Case(Section):
 class Subspace(Section):
     """The network."""
 
-    latent: PositiveInt | Literal["auto"] = Field(default=6, description='latent dimension r; "auto" tries several')
-    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1, description="widths of the hidden layers of the decoder")
-    coordinates: int = Field(default=24, ge=2, description="principal coordinates of the poses that the network works in")
+    latent: Width | Literal["auto"] = Field(default=6, description='latent dimension r; "auto" tries several')
+    hidden: tuple[Width, ...] = Field(default=(64, 64), min_length=1, description="widths of the hidden layers of the decoder")
+    coordinates: int = Field(default=24, ge=2, le=WIDEST, description="principal coordinates of the poses that the network works in")
 
     @model_validator(mode="after")
     def _fits(self) -> Subspace:
@@ -162,7 +165,7 @@ class Settings(Section):
 
     mesh: str = Field(min_length=1, description="tetrahedral mesh [m], relative to this file")
     output: str = Field(default="out", min_length=1, description="folder for everything that is made, relative to this file")
-    seed: Count = Field(default=0, description="of the sweep, the initial weights and the order of training")
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="of the sweep, the initial weights and the order of training")
     material: Material = Material()
     regions: dict[str, Region] = Field(
         default={},

@@ -28,7 +28,7 @@ def read(file: Path, changes: Iterable[str] = ()) -> Settings:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"project file {file} does not exist; `hodsim init MESH` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number of thousands of digits
         raise ValueError(f"{file} could not be read as TOML ({error})") from None
     return _validated(content, changes, str(file))
 
@@ -59,7 +59,7 @@ def _change(content: dict[str, Any], change: str) -> str:
         raise ValueError(f"--set is {change!r}; expected KEY=VALUE, e.g. material.density=1200")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     *sections, name = key.split(".")
     for section in sections:
@@ -75,6 +75,7 @@ EXPECTED = {
     "string_type": "text in quotes", "string_too_short": "some text", "string_pattern_mismatch": "letters, digits, blanks, dots, - and _",
     "tuple_type": "a list, [...]", "too_short": "at least {min_length} of them", "dict_type": "a section", "model_type": "a section",
     "greater_than": "a number greater than {gt}", "greater_than_equal": "at least {ge}", "less_than": "a number less than {lt}",
+    "less_than_equal": "at most {le}",
     "literal_error": "{expected}", "union_tag_invalid": "{expected_tags}", "union_tag_not_found": "a signal: piecewise or periodic",
 }  # fmt: skip  # pydantic's kinds of error, in the words of this project
 

@@ -23,7 +23,12 @@ from hodsim.snapshots.cases import LoadCase
 FORMAT = "hodsim snapshots 2"
 SUFFIX = ".h5"
 FIELDS = ("displacements", "velocities")
+DEFLATE = 1040  # bytes that gzip makes of one, at most
 CHUNK = 2**18  # bytes: small enough to read a few steps alone, large enough to compress
+
+
+class CorruptFileError(ValueError):
+    """A file of snapshots that is damaged: what it held is to be computed again."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +97,44 @@ def opened(path: Path, fingerprint: str) -> Iterator[tuple[Any, Header]]:
     try:
         with h5py.File(path, "r", locking=False) as content:
             file: Any = content  # what h5py's own types say of an item does not help
-            text = file.attrs["header"]
-            if file.attrs["checksum"] != _checksum(text):
-                raise _corrupt(path, "its checksum is another")
-            said, array = json.loads(text), file["displacements"]
-            if said["format"] != FORMAT:
-                raise ValueError(f"{path} has format {said['format']!r}; expected {FORMAT!r}")
-            if said["fingerprint"] != fingerprint:
-                raise ValueError(f"{path} belongs to another model (fingerprint {said['fingerprint']}; expected {fingerprint})")
-            case = LoadCase.from_json(said["case"])
-            yield file, Header(path, case, said["dt"], said["seconds"], array.shape, array.dtype, said["digest"], said["provenance"])
+            yield file, _header(path, file, fingerprint)
     except FileNotFoundError:
         raise
     except (OSError, KeyError, RuntimeError, UnicodeError) as error:  # what HDF5 raises for a damaged file
         raise _corrupt(path, " ".join(str(error).split())) from None
 
 
-class CorruptFileError(ValueError):
-    """A file of snapshots that is damaged: what it held is to be computed again."""
+def _header(path: Path, file: Any, fingerprint: str) -> Header:
+    try:
+        text = file.attrs["header"]
+        if file.attrs["checksum"] != _checksum(text):
+            raise _corrupt(path, "its checksum is another")
+        said, array = json.loads(text), _arrays(path, file)[0]
+        if said["format"] != FORMAT:
+            raise ValueError(f"{path} has format {said['format']!r}; expected {FORMAT!r}")
+        if said["fingerprint"] != fingerprint:
+            raise ValueError(f"{path} belongs to another model (fingerprint {said['fingerprint']}; expected {fingerprint})")
+        case = LoadCase.from_json(said["case"])
+        return Header(path, case, said["dt"], said["seconds"], array.shape, array.dtype, said["digest"], said["provenance"])
+    except (AttributeError, TypeError, RecursionError) as error:  # a header that is no text, or says something of another kind
+        raise _corrupt(path, str(error)) from None
+
+
+def _arrays(path: Path, file: Any) -> list[Any]:
+    """Displacements and velocities, which are to lie in this file and not elsewhere, and to claim no more than it can hold."""
+    found = []
+    for name in FIELDS:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+            raise _corrupt(path, f"{name} does not lie in it")
+        array = file[name]
+        if array.is_virtual or array.external or array.ndim != 2 or array.dtype not in ("<f4", "<f8"):
+            raise _corrupt(path, f"{name} is no array of numbers (steps, d) of its own")
+        if array.nbytes > DEFLATE * path.stat().st_size:  # nothing is allocated for what cannot be there
+            raise _corrupt(path, f"{name} claims {array.nbytes} bytes, more than a file of {path.stat().st_size} can hold")
+        found.append(array)
+    if found[0].shape != found[1].shape:
+        raise _corrupt(path, f"its arrays have the shapes {found[0].shape} and {found[1].shape}")
+    return found
 
 
 def _corrupt(path: Path, reason: str) -> CorruptFileError:

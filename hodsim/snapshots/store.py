@@ -110,5 +110,5 @@ class Failure:
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
             return cls(LoadCase.from_json(json.dumps(said["case"])), said["fingerprint"], said["dt"], said["steps"], said["reason"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(f"{path} does not say which load case diverged; delete it and run the sweep again") from None

@@ -25,6 +25,7 @@ import safetensors.numpy
 import torch
 from torch import nn
 
+from hodsim.checks import finite, positive, shape
 from hodsim.fem import Composite, FullModel, Material, NeoHookean, Rayleigh, StableNeoHookean, StVK
 from hodsim.mesh import Group, TetMesh
 from hodsim.storage import write_atomically
@@ -112,27 +113,31 @@ class Model:
         content = Path(path).read_bytes()
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if any(member.file_size > len(content) for member in archive.infolist()):  # it would be unpacked into memory
+                    raise ValueError("it claims to hold more than it has bytes for")
                 header = json.loads(archive.read("model.json"))
                 arrays = safetensors.numpy.load(archive.read("arrays.safetensors"))
         except Exception as error:  # a damaged archive fails in any way
             raise ValueError(f"{path} is corrupt or not a hodsim model file ({error}); expected one written by `hodsim train`") from None
-        if header.get("format") not in (FORMAT, UNSEALED):
-            raise ValueError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
-        if header["format"] == FORMAT and content[-SEAL:] != _seal(content[:-SEAL]):
+        written = header.get("format") if isinstance(header, dict) else None
+        if written not in (FORMAT, UNSEALED):
+            raise ValueError(f"{path} has format {written!r}; this version reads {FORMAT!r}")
+        if written == FORMAT and content[-SEAL:] != _seal(content[:-SEAL]):
             raise ValueError(f"{path} is corrupt: its content does not agree with its checksum; copy or train it again")
-        if full is not None and header["fingerprint"] != full.fingerprint:
+        if full is not None and header.get("fingerprint") != full.fingerprint:
             raise ValueError(
-                f"{path} was made for another mesh, material or set of pins (fingerprint {header['fingerprint']}; "
+                f"{path} was made for another mesh, material or set of pins (fingerprint {header.get('fingerprint')}; "
                 f"expected {full.fingerprint}); train a model for this one"
             )
         try:
             stored = _full_model(header, arrays) if full is None else full
             if stored.fingerprint != header["fingerprint"]:
                 raise ValueError(f"its fingerprint is {header['fingerprint']}, but its content's is {stored.fingerprint}")
-            cubature = (arrays["cubature.elements"], arrays["cubature.weights"]) if "cubature.elements" in arrays else None
             indicator = {key.removeprefix("indicator."): value for key, value in arrays.items() if key.startswith("indicator.")}
-            return cls(stored, _subspace(header, arrays), header["notes"], cubature, indicator or None)
-        except (KeyError, TypeError, RuntimeError) as error:
+            return cls(stored, _subspace(header, arrays), _notes(header), _cubature(arrays, stored), indicator or None)
+        except MemoryError:
+            raise
+        except Exception as error:  # what another hand wrote, seal and all, is wrong in any way
             raise ValueError(f"{path} is incomplete or inconsistent: {error}") from None
 
 
@@ -166,9 +171,33 @@ def _network(name: str, header: dict, arrays: dict[str, np.ndarray]) -> nn.Modul
     kind = next((kind for kind, names in ARGUMENTS.items() if set(names) == set(structure)), None)
     if kind is None:
         raise KeyError(f"a {name} of {', '.join(structure)}")
-    network = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in structure.items()})
-    network.load_state_dict({key: torch.from_numpy(arrays[f"{name}.{key}"]) for key in network.state_dict()})
+    stored = {key.removeprefix(f"{name}."): torch.from_numpy(value).double() for key, value in arrays.items() if key.startswith(f"{name}.")}
+    numbers = sum(value.numel() for value in stored.values())
+    if kind is Squares and not structure["dim"] ** 3 <= 2 * numbers:  # it fills its weights, r^2 (r + 1) / 2 of them, by itself
+        raise ValueError(f"its {name} is said to be of {structure['dim']} coordinates, but has only {numbers} numbers")
+    with torch.device("meta"):  # shapes alone: what is said of them allocates nothing
+        network = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in structure.items()})
+    network.load_state_dict(stored, assign=True)
     return network.requires_grad_(False)
+
+
+def _cubature(arrays: dict[str, np.ndarray], full: FullModel) -> tuple[np.ndarray, np.ndarray] | None:
+    if "cubature.elements" not in arrays:
+        return None
+    elements, weights = arrays["cubature.elements"], arrays["cubature.weights"]
+    shape("cubature.weights", finite("cubature.weights", weights), elements.shape)
+    if not np.issubdtype(elements.dtype, np.integer) or elements.ndim != 1 or not np.isin(elements, np.arange(len(full.mesh.tetrahedra))).all():
+        raise ValueError(f"its cubature names elements that the mesh of {len(full.mesh.tetrahedra)} has not")
+    return elements, weights
+
+
+def _notes(header: dict) -> dict[str, Any]:
+    notes = header["notes"]
+    if not isinstance(notes, dict):
+        raise ValueError(f"its notes are {type(notes).__name__}; expected names and values")
+    if "dt" in notes:
+        positive("dt", notes["dt"])
+    return notes
 
 
 def _subspace(header: dict, arrays: dict[str, np.ndarray]) -> Subspace:

@@ -85,7 +85,7 @@ class Recording:
             own = {"damping": asdict(full.damping)} if data["format"] == UNDAMPED_FORMAT else {}
             changes = [(int(step), _inputs(own | inputs)) for step, inputs in data["changes"]]
             recording = cls(data["fingerprint"], positive("grip", float(data["grip"])), int(data["steps"]), changes)
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is corrupt or not a recording ({error}); expected one that the viewer saved") from None
         except ValueError as error:
             raise ValueError(f"recording {path} cannot be replayed: {error}") from None
