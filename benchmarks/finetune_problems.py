@@ -87,7 +87,7 @@ def beam_autoencoder(folder: Path, quick: bool) -> Problem:
     for split in SPLITS:
         poses = snapshots.split(split).displacements[:, ::16].reshape(-1, full.n_dofs)
         prepared = prepare(full, basis, poses, snapshots.dt, device=torch.device("cpu"), tick=lambda: None)
-        data[split] = (prepared.coordinates, torch.linalg.cholesky(prepared.metric))
+        data[split] = (prepared.coordinates, prepared.roots)
     deviations = torch.from_numpy(np.sqrt(energies))
 
     def predict(net: nn.Module, samples: tuple[Tensor, ...]) -> tuple[Any, Criterion]:

@@ -31,6 +31,7 @@ from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Subspace
 from hodsim.trainers.autoencoder import Training, train_autoencoder
+from hodsim.trainers.terms import Weights
 
 SEEDS = 3
 SPLITS = ("validation", "test")
@@ -69,7 +70,7 @@ def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) ->
     alone = add("Adam alone", replace(base, rounds=0), None)
     add("Adam for longer", replace(base, rounds=0, epochs=round(base.epochs * float(np.median(seconds)) / alone)), None)
     add("chosen by loss", base, None)
-    add("mass norm", replace(base, elastic=False), validate)
+    add("mass norm", replace(base, weights=Weights(elastic=0.0)), validate)
     return found
 
 

@@ -162,6 +162,8 @@ def _line(name: str, value: Any, meaning: str | None) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
