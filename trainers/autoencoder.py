@@ -39,7 +39,7 @@ from hodsim.snapshots import Snapshots, Trajectories
 from hodsim.subspace import Autoencoder, Subspace, principal_directions
 from hodsim.trainers.loop import Fit, Progress, fit, refine
 from hodsim.trainers.team import ALONE, Team, team
-from hodsim.trainers.terms import Poses, Residuals, Scales, Weights, poses_of
+from hodsim.trainers.terms import USUAL, Poses, Residuals, Scales, Weights, poses_of
 
 STEPS = 4  # of Newton-Krylov in a round
 
@@ -59,7 +59,7 @@ class Training:
     epochs: int = 300
     learning_rate: float = 3e-3
     rounds: int = 8
-    weights: Weights = Weights()
+    weights: Weights = USUAL
     seed: int = 0
     precision: str = "float64"
 
@@ -201,7 +201,7 @@ class Every:
 
 def prepare(
     full: FullModel, basis: np.ndarray, poses: np.ndarray | Every, dt: float, *,
-    rates: np.ndarray | Every | None = None, weights: Weights = Weights(),
+    rates: np.ndarray | Every | None = None, weights: Weights = USUAL,
     device: torch.device, tick: Callable[[], None], team: Team = ALONE,
 ) -> Poses:
     """What the terms of the loss need to know of poses (n, d) and, for those that ask for them, their velocities (n, d). Each process of a team

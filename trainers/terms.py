@@ -51,6 +51,9 @@ class Weights:
         return {f.name: weight for f in fields(self) if f.name != "elastic" and (weight := getattr(self, f.name))}
 
 
+USUAL = Weights()
+
+
 class Poses(NamedTuple):
     """Coordinates z (n, p) of poses and lower triangular roots C (n, p, p) of the metric A = C C^T of the pose term; velocities z' (n, p)
     and stiffnesses K (n, p, p)."""

@@ -148,7 +148,7 @@ class Training(Section):
     chosen_by: Literal["simulations", "loss"] = Field(default="simulations", description="simulations or loss, of the validation cases")
     stride: PositiveInt = Field(default=4, description="every so many-th pose is trained on")
     precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed, for GPUs: float32 and bfloat16")
-    terms: Terms = Field(default=Terms(), description="weights of the loss's terms beside the mass norm; 0 leaves one out: docs/projects.md")
+    terms: Terms = Terms()
 
 
 class Cubature(Section):

@@ -15,9 +15,11 @@ from hodsim.subspace import Subspace
 STRIDE = 5  # steps between those at which displacements are compared
 
 
-def case_rollout(advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int) -> Rollout:
-    """The rollout of a load case from rest by the model's own compiled step."""
-    return advance.rollout(model.state(), dt, case.load(shapes).project(model.subspace.basis).at_steps(dt, steps))
+def case_rollout(
+    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, times: float = 1.0
+) -> Rollout:
+    """The rollout of a load case, so many times as strong, from rest by the model's own compiled step."""
+    return advance.rollout(model.state(), dt, times * case.load(shapes).project(model.subspace.basis).at_steps(dt, steps))
 
 
 def completed(run: Rollout) -> bool:
