@@ -93,12 +93,13 @@ class Scales:
 
 
 class Errors(NamedTuple):
-    """What the residuals are made of: e (n, p), e' (n, p), the decoder's Jacobian transposed J^T (n, r, p), the encoder's De^T (n, p, r)."""
+    """What the residuals are made of: e (n, p), e' (n, p), the decoder's Jacobian transposed J^T (n, r, p), and De^T (n, p, r) of the encoder,
+    (n, 0, r) where no term asks for it."""
 
     pose: torch.Tensor
-    velocity: torch.Tensor | None
-    jacobian: torch.Tensor | None
-    encoder_jacobian: torch.Tensor | None
+    velocity: torch.Tensor
+    jacobian: torch.Tensor
+    encoder_jacobian: torch.Tensor
 
 
 class Residuals(torch.nn.Module):
@@ -115,24 +116,25 @@ class Residuals(torch.nn.Module):
             with torch.autocast(z.device.type, torch.bfloat16, enabled=z.dtype == torch.float32):
                 reconstructed = self.model(z)
             return self._pose(reconstructed.to(z.dtype) - z, poses)
-        errors = self._errors(poses, wanted)
+        errors = self._errors(poses, contracted="contractive" in wanted)
         return torch.cat([self._pose(errors.pose, poses), *(w**0.5 * TERMS[name](errors, poses, self.scales) for name, w in wanted.items())], 1)
 
     def _pose(self, e: torch.Tensor, poses: Poses) -> torch.Tensor:
         """C^T e."""
         return torch.bmm(e[:, None], poses.roots)[:, 0]
 
-    def _errors(self, poses: Poses, wanted: dict[str, float]) -> Errors:
-        """One pass that carries the directions that the wanted terms ask for."""
-        z, r = poses.coordinates, self.model.trunk.dim
-        moving, contracted = self.weights.moving, "contractive" in wanted
-        directions = [poses.velocities[:, None]] if moving else []
-        directions += [torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(len(z), -1, -1)] if contracted else []
-        q, changes = self.model.encoder.along(z, torch.cat(directions, 1)) if directions else (self.model.encoder(z), None)
-        axes = torch.eye(r, dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
-        reconstructed, J = self.model.decode_along(q, axes)
-        rate = torch.bmm(changes[:, :1], J)[:, 0] - poses.velocities if moving and changes is not None else None
-        return Errors(reconstructed - z, rate, J, changes[:, int(moving) :] if contracted and changes is not None else None)
+    def _errors(self, poses: Poses, *, contracted: bool) -> Errors:
+        """One pass that carries the velocities, and all coordinate axes if the encoder's Jacobian is asked for."""
+        z, dz, r = poses.coordinates, poses.velocities, self.model.trunk.dim
+        directions = torch.cat([dz[:, None], _axes(z, z.shape[1])], 1) if contracted else dz[:, None]
+        q, changes = self.model.encoder.along(z, directions)
+        reconstructed, J = self.model.decode_along(q, _axes(z, r))
+        return Errors(reconstructed - z, torch.bmm(changes[:, :1], J)[:, 0] - dz, J, changes[:, 1:])
+
+
+def _axes(z: torch.Tensor, number: int) -> torch.Tensor:
+    """Unit vectors (n, number, number), the same for each of the rows of z (n, p)."""
+    return torch.eye(number, dtype=z.dtype, device=z.device).expand(len(z), -1, -1)
 
 
 def _velocity(errors: Errors, poses: Poses, scales: Scales) -> torch.Tensor:
