@@ -305,6 +305,9 @@ def figure(report: dict[str, Any]) -> bytes:
     *some, everything = report["cubature"]
     sizes = [sampling["elements"] for sampling in some]
     elements.loglog(sizes, [100 * sampling["error"] for sampling in some], "o-", color="#0072b2", label="validation rollouts")
+    refined = [(sampling["elements"], 100 * sampling["refined"]) for sampling in some if sampling["refined"] is not None]
+    if refined:
+        elements.loglog(*zip(*refined, strict=True), "^-", color="#009e73", label="weights refined by rollouts")
     elements.loglog(sizes, [100 * sampling["validation_fit"] for sampling in some], "s--", color="#d55e00", label="fit on validation poses")
     elements.axhline(100 * everything["error"], color="#0072b2", linestyle=":", label=f"all {everything['elements']} elements")
     elements.set(xlabel="elements", ylabel="error [%]")

@@ -10,6 +10,7 @@ from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.fallback import simulate_with_fallback
 from hodsim.reduced.indicator import Indicator
 from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.refinement import refine_weights
 from hodsim.reduced.rollouts import rollout_error, step_microseconds, subspace_error
 from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
@@ -30,6 +31,7 @@ __all__ = [
     "compile_ahead",
     "fitting_poses",
     "hardest",
+    "refine_weights",
     "rollout_error",
     "simulate_with_fallback",
     "step_microseconds",

@@ -48,8 +48,9 @@ def curves(evaluation: Evaluation, samplings: Sequence[Sampling] = ()) -> dict[s
     if trust(head := evaluation.headline):
         tables["reliability"] = {"estimate": head.estimate.ravel(), "error": head.deviation.ravel(), "light": head.light.ravel()}
     if samplings:
-        names = ("elements", "error", "validation_fit")
-        tables["error_against_elements"] = {name: [getattr(sampling, name) for sampling in samplings] for name in names}
+        names = ("elements", "error", "refined", "validation_fit")
+        rows = [[np.nan if (value := getattr(sampling, name)) is None else value for name in names] for sampling in samplings]
+        tables["error_against_elements"] = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     return tables
 
 

@@ -240,6 +240,9 @@ def error_against_elements(samplings: Sequence[Sampling]) -> str:
         axes = figure.add_subplot(xlabel="elements", ylabel="error", xscale="log", yscale="log")
         sizes = [sampling.elements for sampling in some]
         axes.plot(sizes, [_shown(sampling.error) for sampling in some], color=NETWORKS[0], marker=MARKERS[0], label="validation rollouts")
+        refined = [(sampling.elements, _shown(sampling.refined)) for sampling in some if sampling.refined is not None]
+        if refined:
+            axes.plot(*zip(*refined, strict=True), color=NETWORKS[1], marker=MARKERS[2], label="with weights refined by rollouts")
         axes.plot(
             sizes, [_shown(sampling.validation_fit) for sampling in some], color=LINEAR[0], marker=MARKERS[1], linestyle=DASHES[1],
             label="fit on validation poses",

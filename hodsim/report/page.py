@@ -40,7 +40,8 @@ CAPTIONS = {
 
 SAMPLING_CAPTION = (
     "Error of validation rollouts (position, mass norm) by the number of elements that sample the elastic force, and the relative residual of "
-    "the fit on validation poses. The horizontal line is the error with all elements; the elements in use are the fewest that come near it."
+    "the fit on validation poses. The horizontal line is the error with all elements; the elements in use are the fewest that come near it, "
+    "once their weights are refined by rollouts of training cases."
 )
 
 RELIABILITY_CAPTION = (
