@@ -5,6 +5,7 @@
     Adam for longer     no second stage, epochs for as many seconds as the two stages took
     chosen by loss      the second stage chosen by the validation loss
     mass norm           |e|_M^2 in place of the elastic metric, in both stages
+    with NAME           a further term of the loss (trainers/terms.py), in both stages; the loss that chooses in the first has it, too
 
 Every subspace simulates the validation and the test cases with the exact elastic force, so that its own error is what is seen: mean over
 cases of sqrt(sum |u - u_full|_M^2 / sum |u_full|_M^2).
@@ -30,47 +31,62 @@ from hodsim.reduced import subspace_error
 from hodsim.snapshots import Snapshots, bending_loads
 from hodsim.storage import write_atomically
 from hodsim.subspace import Subspace
-from hodsim.trainers.autoencoder import Training, train_autoencoder
+from hodsim.trainers.autoencoder import Training, identity, train_autoencoder
+from hodsim.trainers.terms import Weights
 
 SEEDS = 3
 SPLITS = ("validation", "test")
+TERMS = {"velocity": 1.0, "force": 1.0, "tangent": 1.0, "contractive": 1e-3}  # weights of the further terms, one at a time
+
+Progress = Callable[[int, int], None]  # rows done and in all
 
 
-def run(output: Path, quick: bool) -> None:
-    """Train and write training.json, training.md and training.png; snapshots are shared with `hodsim bench simulation`."""
+def run(output: Path, quick: bool, progress: Progress | None = None) -> None:
+    """Train and write training.json, training.md and training.png; snapshots are shared with `hodsim bench simulation`.
+
+    A row that is done is kept, one that is interrupted resumes from its checkpoint."""
     output.mkdir(parents=True, exist_ok=True)
     folder = output / "simulation" / ("quick" if quick else "full")
     full, snapshots = sampled_beam(folder, quick)
     with threadpool_limits(1):
-        report = {"quick": quick, "variants": compare(full, snapshots, folder / "ablation", quick)}
+        report = {"quick": quick, "variants": compare(full, snapshots, folder / "ablation", quick, progress)}
     write_atomically(output / "training.json", json.dumps(report, indent=1))
     write_atomically(output / "training.md", table(report))
     write_atomically(output / "training.png", figure(report))
 
 
-def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool) -> list[dict[str, Any]]:
-    """Errors and seconds of each variant; one that is interrupted resumes from its checkpoint."""
+def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Errors and seconds of each variant."""
     base = replace(Training(), **({"epochs": 40, "rounds": 1} if quick else {}))
-    shapes = bending_loads(full)
+    shapes, seeds = bending_loads(full), range(1 if quick else SEEDS)
     errors = {split: partial(subspace_error, full, snapshots.split(split), shapes) for split in SPLITS}
-    validate = errors["validation"]
-    found: list[dict[str, Any]] = []
+    validate, rows, total = errors["validation"], [], len(seeds) + 4 + len(TERMS)
 
-    def add(name: str, training: Training, judge: Callable[[Subspace], float] | None) -> float:
-        checkpoint = folder / f"{name.replace(' ', '-')}-{training.seed}.safetensors"
-        subspace, fitted, refined = train_autoencoder(full, snapshots, training, checkpoint=checkpoint, judge=judge)
-        seconds = fitted.seconds + refined.seconds
-        row: dict[str, Any] = {"name": name, "seed": training.seed, "epochs": fitted.epochs, "rounds": refined.epochs, "seconds": seconds}
-        found.append(row | {split: error(subspace) for split, error in errors.items()})
-        return seconds
+    def add(name: str, training: Training, judge: Callable[[Subspace], float] | None = validate) -> float:
+        stem = folder / f"{name.replace(' ', '-')}-{training.seed}"
+        known, kept = identity(full, snapshots, training), stem.with_suffix(".json")
+        row = json.loads(kept.read_text()) if kept.exists() else {}
+        if row.get("identity") != known:
+            subspace, fitted, refined = train_autoencoder(full, snapshots, training, checkpoint=stem.with_suffix(".safetensors"), judge=judge)
+            if fitted.interrupted or refined.interrupted:
+                raise KeyboardInterrupt
+            row = {"identity": known, "name": name, "seed": training.seed, "epochs": fitted.epochs, "rounds": refined.epochs}
+            row |= {"seconds": fitted.seconds + refined.seconds} | {split: error(subspace) for split, error in errors.items()}
+            write_atomically(kept, json.dumps(row, indent=1))
+        rows.append({key: value for key, value in row.items() if key != "identity"})
+        if progress:
+            progress(len(rows), total)
+        return row["seconds"]
 
     folder.mkdir(parents=True, exist_ok=True)
-    seconds = [add("as it is", replace(base, seed=seed), validate) for seed in range(1 if quick else SEEDS)]
+    seconds = [add("as it is", replace(base, seed=seed)) for seed in seeds]
     alone = add("Adam alone", replace(base, rounds=0), None)
     add("Adam for longer", replace(base, rounds=0, epochs=round(base.epochs * float(np.median(seconds)) / alone)), None)
     add("chosen by loss", base, None)
-    add("mass norm", replace(base, elastic=False), validate)
-    return found
+    add("mass norm", replace(base, weights=Weights(elastic=0.0)))
+    for term, weight in TERMS.items():
+        add(f"with {term}", replace(base, weights=Weights(**{term: weight})))
+    return rows
 
 
 def table(report: dict[str, Any]) -> str:
@@ -94,7 +110,7 @@ def table(report: dict[str, Any]) -> str:
 def figure(report: dict[str, Any]) -> bytes:
     """A bar a variant and split, a point a seed."""
     names = list(dict.fromkeys(row["name"] for row in report["variants"]))
-    drawing = Figure((9, 3.6), layout="constrained")
+    drawing = Figure((11, 3.6), layout="constrained")
     axes = drawing.subplots()
     for offset, split, colour in zip((-0.2, 0.2), SPLITS, ("#0072b2", "#d55e00"), strict=True):
         errors = [[100 * row[split] for row in report["variants"] if row["name"] == name] for name in names]
@@ -102,7 +118,7 @@ def figure(report: dict[str, Any]) -> bytes:
         axes.bar(places, [float(np.median(some)) for some in errors], 0.36, color=colour, label=split)
         for place, some in zip(places, errors, strict=True):
             axes.plot(np.full(len(some), place), some, "o", color="#30353c", markersize=3)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
     axes.set_ylabel("simulated position error [%]")
     axes.legend(frameon=False)
     return png(drawing, 130)

@@ -101,6 +101,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "training.rounds": [("-1", "at least 0"), ("1.5", "a whole number")],
     "training.chosen_by": CHOICE,
     "training.precision": CHOICE,
+    **{f"training.terms.{term}": NUMBER for term in ("elastic", "velocity", "force", "tangent", "contractive")},
     "cubature.elements": [("-1", "at least 0 or 'auto'"), ('"few"', "a whole number or 'auto'"), ("1.5", "a whole number or 'auto'")],
     "report.pca": [("[0]", "greater than 0"), ("6", "a list"), ('["six"]', "a whole number")],
 }
@@ -171,6 +172,11 @@ def test_every_setting_is_written_with_what_it_means():
     for key in set(keys(Settings)) - {"regions", "cases"}:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{key.rpartition('.')[2]} =")][:1]
         assert "# " in line and not line.endswith("# None")
+
+
+def test_the_project_of_the_second_body_reads():
+    settings = toml.read(Path(__file__).parents[1] / "docs" / "bear.toml")
+    assert settings.subspace.latent == 6 and settings.sweep.test == 20
 
 
 def test_defaults_of_training_are_those_of_the_trainer(project):

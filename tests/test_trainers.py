@@ -18,6 +18,7 @@ from hodsim.subspace import Autoencoder, pca, principal_directions
 from hodsim.trainers.autoencoder import Training, checkpoint_file, identity, prepare, train_autoencoder
 from hodsim.trainers.loop import fit, refine
 from hodsim.trainers.team import Team
+from hodsim.trainers.terms import Weights
 
 TRAINING = Training(dim=2, hidden=(8, 8), coordinates=8, stride=1, batch=16, epochs=60, learning_rate=3e-3, rounds=1)
 
@@ -131,7 +132,7 @@ def test_the_second_stage_keeps_the_subspace_that_its_judge_prefers(snapshots, t
 def test_the_mass_norm_is_the_elastic_metric_of_a_body_without_stiffness(snapshots):
     full = small_beam()
     basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
-    data = prepare(full, basis, snapshots.poses()[:3], 0.01, elastic=False, device=torch.device("cpu"), tick=lambda: None)
+    data = prepare(full, basis, snapshots.poses()[:3], 0.01, weights=Weights(elastic=0.0), device=torch.device("cpu"), tick=lambda: None)
     roots = data.roots.numpy() / data.roots[0, 0, 0].item()
     np.testing.assert_array_equal(roots, np.broadcast_to(np.eye(8), (3, 8, 8)))
     assert data.coordinates.square().sum(1).mean() * data.roots[0, 0, 0] ** 2 == pytest.approx(1.0)
@@ -185,7 +186,7 @@ def test_the_metric_is_the_growth_of_the_incremental_potential(snapshots):
     full, dt = small_beam(), 0.01
     poses = snapshots.poses()[5:8]
     basis, _ = principal_directions(snapshots.poses(), 8, mass=full.mass)
-    data = prepare(full, basis, poses, dt, elastic=True, device=torch.device("cpu"), tick=lambda: None)
+    data = prepare(full, basis, poses, dt, device=torch.device("cpu"), tick=lambda: None)
     scale = np.mean(np.sum((poses @ (full.mass @ basis)) ** 2, axis=1)) / dt**2
     e = 1e-4 * np.random.default_rng(0).standard_normal(8)
 

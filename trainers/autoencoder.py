@@ -35,10 +35,11 @@ from torch.nn.parallel import DistributedDataParallel
 from hodsim.fem import FullModel
 from hodsim.optim import GaussNewton, KroneckerFactored, NewtonKrylov
 from hodsim.project import Project
-from hodsim.snapshots import Poses, Snapshots
+from hodsim.snapshots import Snapshots, Trajectories
 from hodsim.subspace import Autoencoder, Subspace, principal_directions
 from hodsim.trainers.loop import Fit, Progress, fit, refine
 from hodsim.trainers.team import ALONE, Team, team
+from hodsim.trainers.terms import USUAL, Poses, Residuals, Scales, Weights, poses_of
 
 STEPS = 4  # of Newton-Krylov in a round
 
@@ -46,9 +47,9 @@ STEPS = 4  # of Newton-Krylov in a round
 @dataclass(frozen=True)
 class Training:
     """How to train: latent dimension r, widths of the hidden layers, number p of principal coordinates, every stride-th pose; Adam's
-    batch size, number of epochs and highest learning rate; and the rounds of Newton-Krylov steps on all poses that may follow. elastic is
-    False for the mass norm alone, to compare. precision of Adam's part is float64, or mixed: float32 with the network's products in
-    bfloat16."""
+    batch size, number of epochs and highest learning rate; the rounds of Newton-Krylov steps on all poses that may follow; and the weights
+    of the terms of the loss. precision of Adam's part is float64, or mixed: float32 with the network's products in bfloat16, where the
+    pose's is the only term."""
 
     dim: int = 6
     hidden: tuple[int, ...] = (64, 64)
@@ -58,7 +59,7 @@ class Training:
     epochs: int = 300
     learning_rate: float = 3e-3
     rounds: int = 8
-    elastic: bool = True
+    weights: Weights = USUAL
     seed: int = 0
     precision: str = "float64"
 
@@ -70,32 +71,13 @@ class Training:
             raise ValueError("subspace.latent is auto; expected a number, which `hodsim train` chooses")
         return cls(
             s.subspace.latent, s.subspace.hidden, s.subspace.coordinates, how.stride, how.batch, how.epochs, how.learning_rate,
-            how.rounds, seed=s.seed, precision=how.precision,
+            how.rounds, Weights(**how.terms.model_dump()), seed=s.seed, precision=how.precision,
         )  # fmt: skip
 
 
-Reconstruction = Callable[[torch.Tensor], torch.Tensor]  # of coordinates z (n, p): an Autoencoder, or one in processes that share
-
-
-@dataclass(frozen=True)
-class Data:
-    """Coordinates z (n, p) of poses and lower triangular roots C (n, p, p) of their error metric A = C C^T."""
-
-    coordinates: torch.Tensor
-    roots: torch.Tensor
-
-    def to(self, dtype: torch.dtype) -> Data:
-        return Data(self.coordinates.to(dtype), self.roots.to(dtype))
-
-    def residuals(self, model: Reconstruction, indices: torch.Tensor | slice) -> torch.Tensor:
-        """C^T e (n, p), whose square is e^T A e."""
-        z = self.coordinates[indices]
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=z.dtype == torch.float32):
-            reconstructed = model(z)
-        return torch.bmm((reconstructed.to(z.dtype) - z)[:, None], self.roots[indices])[:, 0]
-
-    def loss(self, model: Reconstruction, indices: torch.Tensor | slice) -> torch.Tensor:
-        return self.residuals(model, indices).square().sum(1).mean()
+def loss(residuals: torch.Tensor) -> torch.Tensor:
+    """The mean over poses of the squares of residuals (n, k)."""
+    return residuals.square().sum(1).mean()
 
 
 def train_autoencoder(
@@ -121,8 +103,7 @@ def train_autoencoder(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     split = {name: snapshots.split(name) for name in ("train", "validation")}
     basis, energies = principal_directions(split["train"].poses(), training.coordinates, mass=full.mass)
-    poses = {name: Every(training.stride, part.poses()) for name, part in split.items()}
-    total = sum(map(len, poses.values())) // team.size
+    total = sum(len(Every(training.stride, part.displacements)) for part in split.values()) // team.size
     count = 0
 
     def tick() -> None:
@@ -132,23 +113,27 @@ def train_autoencoder(
             preparation(count, total)
 
     data = {
-        name: prepare(full, basis, part, snapshots.dt, elastic=training.elastic, device=device, team=team, tick=tick)
-        for name, part in poses.items()
+        name: prepare(
+            full, basis, Every(training.stride, part.displacements), snapshots.dt, rates=Every(training.stride, part.velocities),
+            weights=training.weights, device=device, tick=tick, team=team,
+        )
+        for name, part in split.items()
     }
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         model = Autoencoder(torch.from_numpy(np.sqrt(energies)), training.dim, training.hidden).to(device)
+    residuals = Residuals(model, training.weights, Scales.of(data["train"]))
     if training.precision == "mixed":
         model, data = model.float(), {name: part.to(torch.float32) for name, part in data.items()}
-    learner = DistributedDataParallel(model) if team.size > 1 else model
+    learner = DistributedDataParallel(residuals) if team.size > 1 else residuals
     known = identity(full, snapshots, training)
 
     def validate() -> float:
-        return float(data["validation"].loss(model, slice(None)))
+        return float(loss(residuals(*data["validation"])))
 
     fitted = fit(
         model,
-        lambda indices: data["train"].loss(learner, indices),
+        lambda indices: loss(learner(*data["train"].at(indices))),
         samples=len(data["train"].coordinates),
         validate=validate,
         optimizer=torch.optim.Adam(model.parameters(), betas=(0.9, 0.99)),
@@ -169,13 +154,13 @@ def train_autoencoder(
     refined = Fit()
     if training.rounds and team.size == 1 and not fitted.interrupted:
         second = checkpoint.with_name(f"refined-{checkpoint.name}")
-        refined = _refine(model, data["train"], training, (lambda: judge(fold())) if judge else validate, second, known, refining)
+        refined = _refine(residuals, data["train"], training, (lambda: judge(fold())) if judge else validate, second, known, refining)
     return fold(), fitted, refined
 
 
 def _refine(
-    model: Autoencoder,
-    data: Data,
+    residuals: Residuals,
+    poses: Poses,
     training: Training,
     validate: Callable[[], float],
     checkpoint: Path,
@@ -183,13 +168,14 @@ def _refine(
     progress: Progress | None,
 ) -> Fit:
     """The second stage: Gauss-Newton on the residuals of all poses."""
+    model = residuals.model
     optimizer = NewtonKrylov(
         model, curvature=GaussNewton(), preconditioner=KroneckerFactored(every=3), memory=0.0,
         damping=1e-4, adaptation=0.4, iterations=50,
     )  # fmt: skip
 
     def closure():
-        return data.residuals(model, slice(None)), lambda residuals: residuals.square().sum(1).mean()
+        return residuals(*poses), loss
 
     return refine(
         model, closure, validate=validate, optimizer=optimizer, rounds=training.rounds, steps=STEPS,
@@ -199,38 +185,43 @@ def _refine(
 
 @dataclass(frozen=True)
 class Every:
-    """Every stride-th pose of each trajectory, read from its file as it is come to."""
+    """Every stride-th row of each trajectory, read from its file as it is come to."""
 
     stride: int
-    poses: Poses
+    trajectories: Trajectories
 
     def __len__(self) -> int:
-        cases, steps, _ = self.poses.trajectories.shape
+        cases, steps, _ = self.trajectories.shape
         return cases * len(range(0, steps, self.stride))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for source in self.poses.trajectories.sources:
+        for source in self.trajectories.sources:
             yield from source.read(slice(None, None, self.stride))
 
 
 def prepare(
     full: FullModel, basis: np.ndarray, poses: np.ndarray | Every, dt: float, *,
-    elastic: bool, device: torch.device, tick: Callable[[], None], team: Team = ALONE,
-) -> Data:
-    """Coordinates and roots of the error metrics of poses (n, d), scaled so that the mean pose has length one in its own metric. Each process
-    of a team computes its share."""
+    rates: np.ndarray | Every | None = None, weights: Weights = USUAL,
+    device: torch.device, tick: Callable[[], None], team: Team = ALONE,
+) -> Poses:
+    """What the terms of the loss need to know of poses (n, d) and, for those that ask for them, their velocities (n, d). Each process of a team
+    computes its share."""
     n, p = len(poses), basis.shape[1]
-    coordinates, metric, weighted = np.zeros((n, p)), np.zeros((n, p, p)), full.mass @ basis
+    z, dz, K, weighted = np.zeros((n, p)), np.zeros((n, p)), np.zeros((n, p, p)), full.mass @ basis
     for i, pose in enumerate(poses):
         if i % team.size == team.rank:
             u = pose.astype(np.float64)
-            coordinates[i] = u @ weighted
-            if elastic:
-                metric[i] = basis.T @ (full.stiffness(u) @ basis)
-            metric[i].flat[:: p + 1] += 1 / dt**2
+            z[i] = u @ weighted
+            if weights.stiff:
+                K[i] = basis.T @ (full.stiffness(u) @ basis)
             tick()
-    z, A = (team.sum(torch.from_numpy(part).to(device)) for part in (coordinates, metric))
-    return Data(z, torch.linalg.cholesky(A / (z.square().sum(1).mean() / dt**2)))
+    if weights.moving:
+        if rates is None:
+            raise ValueError("the terms of the loss ask for velocities, and none are given; expected one for each pose")
+        for i, rate in enumerate(rates):
+            if i % team.size == team.rank:
+                dz[i] = rate.astype(np.float64) @ weighted
+    return poses_of(*(team.sum(torch.from_numpy(part).to(device)) for part in (z, dz, K)), dt=dt, elastic=weights.elastic)
 
 
 def identity(full: FullModel, snapshots: Snapshots, training: Training) -> str:

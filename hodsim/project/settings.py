@@ -136,6 +136,16 @@ class Subspace(Section):
         return self
 
 
+class Terms(Section):
+    """Weights of the terms of the loss, beside that of a pose's error in the mass norm; 0 leaves one out."""
+
+    elastic: NonNegative = Field(default=1.0, description="the elastic energy of the error")
+    velocity: NonNegative = Field(default=0.0, description="the error of the velocity")
+    force: NonNegative = Field(default=0.0, description="what the spurious elastic force along the subspace does to a body at rest")
+    tangent: NonNegative = Field(default=0.0, description="the same of its change along the motion")
+    contractive: NonNegative = Field(default=0.0, description="the squares of the encoder's first derivatives")
+
+
 class Training(Section):
     """How it is trained: by Adam, then by Newton-Krylov."""
 
@@ -146,6 +156,7 @@ class Training(Section):
     chosen_by: Literal["simulations", "loss"] = Field(default="simulations", description="simulations or loss, of the validation cases")
     stride: PositiveInt = Field(default=4, description="every so many-th pose is trained on")
     precision: Literal["float64", "mixed"] = Field(default="float64", description="float64, or mixed, for GPUs: float32 and bfloat16")
+    terms: Terms = Terms()
 
 
 class Cubature(Section):

@@ -146,9 +146,7 @@ def _lines(settings: Settings) -> Iterator[str]:
     for name in ("mesh", "output", "seed"):
         yield _line(name, getattr(settings, name), fields[name].description)
     for name in _sections():
-        section = getattr(settings, name)
-        yield from ("", f"[{name}]   # {type(section).__doc__}")
-        yield from _body(section)
+        yield from _section(name, getattr(settings, name))
         if name == "material":
             yield from ("", f"# {fields['regions'].description}")
             for region, differing in settings.regions.items():
@@ -162,9 +160,19 @@ def _lines(settings: Settings) -> Iterator[str]:
     yield ""
 
 
+def _section(name: str, section: BaseModel) -> Iterator[str]:
+    """A section and those within it."""
+    yield from ("", f"[{name}]   # {type(section).__doc__}")
+    yield from _body(section)
+    for key in type(section).model_fields:
+        if isinstance(inner := getattr(section, key), BaseModel):
+            yield from _section(f"{name}.{key}", inner)
+
+
 def _body(section: BaseModel) -> Iterator[str]:
     for name, field in type(section).model_fields.items():
-        if (value := getattr(section, name)) is not None:
+        value = getattr(section, name)
+        if value is not None and not isinstance(value, BaseModel):
             yield _line(name, value, field.description)
 
 

@@ -14,6 +14,7 @@ from hodsim.fem import FullModel
 from hodsim.reduced.compiled import CompiledStep
 from hodsim.reduced.indicator import SMALLEST, Indicator
 from hodsim.reduced.model import ReducedModel
+from hodsim.reduced.rollouts import case_rollout
 from hodsim.snapshots import LoadShapes, Snapshots
 from hodsim.solve import ConvergenceError
 
@@ -39,9 +40,9 @@ def calibrate(model: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) -> 
     blank = Indicator(codes[chosen], spread, np.zeros(3), scale, REACH * covering, 1.0)
     rows, errors, step = [], [], CompiledStep(model)
     for case, truth in zip(validation.cases, validation.displacements, strict=True):
-        forces = case.load(shapes).at_steps(snapshots.dt, len(truth))
-        for times, motion in ((1.0, truth.astype(float)), (BEYOND, _motion(model.full, BEYOND * forces, snapshots.dt))):
-            run = step.rollout(model.state(), snapshots.dt, times * forces @ subspace.basis)
+        beyond = _motion(model.full, BEYOND * case.load(shapes).at_steps(snapshots.dt, len(truth)), snapshots.dt)
+        for times, motion in ((1.0, truth.astype(float)), (BEYOND, beyond)):
+            run = case_rollout(step, model, case, shapes, dt=snapshots.dt, steps=len(truth), times=times)
             n = min(len(run.q), len(motion))
             errors.append(_norms(model.full, subspace.decode(run.q[:n]) - motion[:n]) / scale)
             rows.append(blank.signs(run.q[:n], run.defect[:n]))

@@ -16,10 +16,12 @@ STRIDE = 5  # steps between those at which displacements are compared
 
 
 def case_rollout(
-    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, tolerance: float = 1e-5
+    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, times: float = 1.0,
+    tolerance: float = 1e-5,
 ) -> Rollout:
-    """The rollout of a load case from rest by the model's own compiled step."""
-    return advance.rollout(model.state(), dt, case.load(shapes).project(model.subspace.basis).at_steps(dt, steps), tolerance=tolerance)
+    """The rollout of a load case, so many times as strong, from rest by the model's own compiled step."""
+    forces = times * case.load(shapes).project(model.subspace.basis).at_steps(dt, steps)
+    return advance.rollout(model.state(), dt, forces, tolerance=tolerance)
 
 
 def completed(run: Rollout) -> bool:

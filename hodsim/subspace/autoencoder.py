@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import nn
+from torch.nn import functional as F
 
 from hodsim.subspace.subspace import Subspace
 
@@ -27,6 +28,19 @@ def perceptron(widths: list[int]) -> nn.Sequential:
     for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out, dtype=torch.float64), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def along(layers: nn.Sequential, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """f(x) (*B, m) and Df(x) d (*B, k, m) of a perceptron f, for x (*B, n) and k directions d (*B, k, n) each.
+
+    In functions that hodsim.multicomplex knows, so that parameters may be perturbed meanwhile."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            x, directions = layer(x), F.linear(directions, layer.weight)
+        else:  # SiLU: x s, whose slope is s (1 + x (1 - s))
+            s = torch.sigmoid(x)
+            x, directions = x * s, directions * (s * (1 + x * (1 - s))).unsqueeze(-2)
+    return x, directions
 
 
 class Trunk(nn.Module):
@@ -44,6 +58,11 @@ class Trunk(nn.Module):
     def forward(self, q: torch.Tensor) -> torch.Tensor:
         return torch.cat([q, self.h(q)], -1)
 
+    def along(self, q: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """g(q) (*B, m) and Dg(q) d (*B, k, m) for directions d (*B, k, r)."""
+        value, changes = along(self.h, q, directions)
+        return torch.cat([q, value], -1), torch.cat([directions, changes], -1)
+
 
 class Encoder(nn.Module):
     """q = A z + e(z): R^p -> R^r, A the linear skip."""
@@ -56,6 +75,11 @@ class Encoder(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.skip(z) + self.e(z)
+
+    def along(self, z: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """q (*B, r) and its changes (*B, k, r) along directions (*B, k, p)."""
+        value, changes = along(self.e, z, directions)
+        return self.skip(z) + value, F.linear(directions, self.skip.weight) + changes
 
 
 class Autoencoder(nn.Module):
@@ -83,6 +107,11 @@ class Autoencoder(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.decode(self.encoder(z))
+
+    def decode_along(self, q: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """z (*B, p) of q (*B, r) and its changes (*B, k, p) along directions (*B, k, r): for the unit vectors, the Jacobian's columns."""
+        value, changes = self.trunk.along(q, directions)
+        return self.last(value - self.trunk(q.new_zeros(self.trunk.dim))), F.linear(changes, self.last.weight)
 
     def fold(self, basis: np.ndarray, *, mass: csr_matrix, name: str) -> Subspace:
         """The subspace u = u0 + W g(q) of displacements, for the basis Phi (d, p) with Phi^T M Phi = I."""
