@@ -175,8 +175,9 @@ def _network(name: str, header: dict, arrays: dict[str, np.ndarray]) -> nn.Modul
     numbers = sum(value.numel() for value in stored.values())
     if kind is Squares and not structure["dim"] ** 3 <= 2 * numbers:  # it fills its weights, r^2 (r + 1) / 2 of them, by itself
         raise ValueError(f"its {name} is said to be of {structure['dim']} coordinates, but has only {numbers} numbers")
+    arguments: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in structure.items()}
     with torch.device("meta"):  # shapes alone: what is said of them allocates nothing
-        network = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in structure.items()})
+        network = kind(**arguments)
     network.load_state_dict(stored, assign=True)
     return network.requires_grad_(False)
 
