@@ -42,7 +42,7 @@ def _lead() -> None:
 
 
 def _end(worker: int) -> None:
-    if hasattr(os, "killpg"):
+    if hasattr(os, "killpg") and hasattr(signal, "SIGKILL"):
         os.killpg(worker, signal.SIGKILL)
     else:
         os.kill(worker, signal.SIGTERM)

@@ -27,8 +27,7 @@ def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str,
     the time of the products that no method avoids, at the speed of a square product before and after; the result's `sketch`; all `ways`.
 
     {"error": why} where no way succeeds. first_s includes compilation, with nothing left from earlier processes."""
-    threadpool_limits(threads)
-    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # of torch, too
     jax = import_jax(threads) if engine in ("JAX jit", "folx") else None
     if jax is not None:
         jax.config.update("jax_enable_x64", case.dtype == "float64")

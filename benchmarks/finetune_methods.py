@@ -61,7 +61,9 @@ def methods() -> list[Method]:
         Method("Gauss-Newton + KFAC", dampings, _second_order(GaussNewton(), _factored), large=True, sampled=True),
         Method("Algorithm 1 + KFAC", dampings, _second_order(Hessian(), _factored), large=True, sampled=True),
     ]  # fmt: skip
-    if (library := package("pytorch_optimizer")) is None:
+    try:
+        import pytorch_optimizer as library
+    except ImportError:
         return found
     return [
         *found,

@@ -65,7 +65,7 @@ def compare(full: FullModel, snapshots: Snapshots, folder: Path, quick: bool, pr
     def add(name: str, training: Training, judge: Callable[[Subspace], float] | None = validate) -> float:
         stem = folder / f"{name.replace(' ', '-')}-{training.seed}"
         known, kept = identity(full, snapshots, training), stem.with_suffix(".json")
-        row = json.loads(kept.read_text()) if kept.exists() else {}
+        row = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if row.get("identity") != known:
             subspace, fitted, refined = train_autoencoder(full, snapshots, training, checkpoint=stem.with_suffix(".safetensors"), judge=judge)
             if fitted.interrupted or refined.interrupted:

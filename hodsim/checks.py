@@ -18,7 +18,7 @@ A = TypeVar("A", np.ndarray, "torch.Tensor")
 
 def finite(name: str, array: A) -> A:
     """Return array; raise ValueError naming the first entry that is NaN or infinite."""
-    bad = ~(np.isfinite(array) if isinstance(array, np.ndarray | np.generic) else array.isfinite())
+    bad = ~(array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array))
     count = int(bad.sum())
     if count:
         first = np.argwhere(np.asarray(bad))[0]

@@ -195,7 +195,7 @@ class CompiledStep:
         if dt not in self._plans:
             mixing, mass, damping = self._mixing, self._mass, self._damping
             matrix = mass if self.form == kernel.EULER_LAGRANGE else mass / dt**2 + damping / dt
-            root = np.linalg.cholesky(matrix).T  # R (m, m)
+            root = np.ascontiguousarray(np.linalg.cholesky(matrix).T)  # R (m, m)
             step = mass / dt**2 + damping / dt + self._stiffness
             pull = np.linalg.inv(root).T  # R^-T
             self._plans[dt] = self._constants._replace(

