@@ -269,5 +269,9 @@ def test_a_longer_sweep_is_not_mixed_into_a_shorter_one(make):
 
 
 def test_ctrl_c_after_the_last_case_is_not_lost():
-    with pytest.raises(KeyboardInterrupt), _ctrl_c_remembered(at_once=False):
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
+    try:
+        with pytest.raises(KeyboardInterrupt), _ctrl_c_remembered(at_once=False):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
