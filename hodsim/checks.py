@@ -18,7 +18,8 @@ A = TypeVar("A", np.ndarray, "torch.Tensor")
 
 def finite(name: str, array: A) -> A:
     """Return array; raise ValueError naming the first entry that is NaN or infinite."""
-    bad = ~(array.isfinite() if hasattr(array, "isfinite") else np.isfinite(array))
+    of_torch = getattr(array, "isfinite", None)
+    bad = ~(np.isfinite(array) if of_torch is None else of_torch())
     count = int(bad.sum())
     if count:
         first = np.argwhere(np.asarray(bad))[0]
