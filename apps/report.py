@@ -29,9 +29,10 @@ def make_report(project: Project, model: Model, snapshots: Snapshots, *, command
     """Evaluate and write the report; returns the page."""
     held_out = [case for case in project.cases if case.split == "test"]
     with progress_bar("Held-out cases (runs)") as update:
+        models = contenders(model, snapshots, project.load_shapes, dimensions=project.settings.report.pca, refine=not rough)
         evaluation = evaluate(
-            model.full, contenders(model, snapshots, project.load_shapes, dimensions=project.settings.report.pca), held_out, project.load_shapes,
-            dt=project.settings.simulation.dt, steps=project.settings.simulation.steps, progress=update,
+            model.full, models, held_out, project.load_shapes, progress=update,
+            dt=project.settings.simulation.dt, steps=project.settings.simulation.steps,
         )  # fmt: skip
     learned = sum(snapshots.split(name).seconds.sum() for name in ("train", "validation"))
     offline = {"snapshots_s": float(learned), "training_s": model.notes["training_s"]}

@@ -82,7 +82,7 @@ def make_model(project: Project, snapshots: Snapshots, *, device: torch.device |
     cubature, curve = None, ()
     if elements == "auto":
         with working("Choosing elements"):
-            cubature, curve = choose_cubature(full, subspace, snapshots, shapes)
+            cubature, curve = choose_cubature(full, subspace, snapshots, shapes, refine=simulated)
     elif elements:
         (*_, cubature) = Cubature.path(full, subspace, fitting_poses(snapshots), sizes=[elements])
     notes = {

@@ -46,11 +46,12 @@ def fitting_poses(snapshots: Snapshots) -> np.ndarray:
 
 
 def choose_cubature(
-    full: FullModel, subspace: Subspace, snapshots: Snapshots, shapes: LoadShapes, *, sizes: Sequence[int] = SIZES
+    full: FullModel, subspace: Subspace, snapshots: Snapshots, shapes: LoadShapes, *, sizes: Sequence[int] = SIZES, refine: bool = True
 ) -> tuple[Cubature, tuple[Sampling, ...]]:
     """The cubature, fitted to training poses, that validation load cases ask for, and the curve it was chosen by, all elements last.
 
-    The largest as it was fitted, if none is within EXCESS of the exact elasticity. Raises ValueError when there is no validation case."""
+    The weights are refined by rollouts of training cases, which takes a minute or so, unless refine is False. The largest, as it was fitted, if
+    none is within EXCESS of the exact elasticity. Raises ValueError when there is no validation case."""
     poses, validation = fitting_poses(snapshots), snapshots.split("validation")
     if not len(validation.cases):
         raise ValueError("there are 0 validation cases to choose the number of elements by; expected some, or a number of elements")
@@ -62,7 +63,9 @@ def choose_cubature(
     for candidate in candidates:
         model = exact.with_elasticity(candidate)
         error, refined = rollout_error(model, validation, shapes), None
-        if chosen is None and error <= PROMISING * best:
+        if chosen is None and not refine and error <= EXCESS * best:
+            chosen = candidate
+        if chosen is None and refine and error <= PROMISING * best:
             better = refine_weights(model, snapshots, shapes)
             refined = rollout_error(exact.with_elasticity(better), validation, shapes)
             if refined <= EXCESS * best:

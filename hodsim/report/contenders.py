@@ -9,7 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from hodsim.fem import FullModel
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, choose_cubature, fitting_poses, step_microseconds
+from hodsim.reduced import (
+    CompiledStep,
+    Cubature,
+    CubicForce,
+    ReducedModel,
+    choose_cubature,
+    fitting_poses,
+    refine_weights,
+    step_microseconds,
+)
 from hodsim.report.evaluate import Contender
 from hodsim.snapshots import LoadShapes, Snapshots
 from hodsim.subspace import Model, Subspace, modal_derivatives, pca, principal_directions, quadratic
@@ -19,10 +28,11 @@ MOST_DIRECTIONS = 32  # of PCA at equal cost: beyond, a step is slower than any 
 
 
 def contenders(
-    model: Model, snapshots: Snapshots, shapes: LoadShapes, *, dimensions: Sequence[int] = PCA_DIMENSIONS
+    model: Model, snapshots: Snapshots, shapes: LoadShapes, *, dimensions: Sequence[int] = PCA_DIMENSIONS, refine: bool = True
 ) -> list[Contender]:
     """The network with its cubature, without, and in Euler-Lagrange form; PCA with the exact force and with a cubature chosen likewise, and at
-    the dimension that costs as much as the network; the quadratic manifold and, of a body that is held, modal derivatives at the network's."""
+    the dimension that costs as much as the network; the quadratic manifold and, of a body that is held, modal derivatives at the network's.
+    refine is whether the weights of their cubatures are, as `choose_cubature` has it."""
     full, poses = model.full, snapshots.split("train").poses()
     exact, sampled_network = ReducedModel(full, model.subspace), ReducedModel.of(model)
     name, elements = model.subspace.name, 0 if model.cubature is None else len(model.cubature[0])
@@ -34,18 +44,18 @@ def contenders(
         subspace = pca(poses, dim, mass=full.mass)
         chosen.append(_compiled(_exact_linear(full, subspace), subspace.name))
         if elements and dim > model.subspace.dim:  # where a linear subspace is a match for the network
-            cubature, _ = choose_cubature(full, subspace, snapshots, shapes)
+            cubature, _ = choose_cubature(full, subspace, snapshots, shapes, refine=refine)
             chosen.append(_compiled(ReducedModel(full, subspace, elasticity=cubature), f"{subspace.name}, cubature"))
-    if (at_equal_cost := equal_cost(sampled_network, snapshots, shapes)) is not None:
+    if (at_equal_cost := equal_cost(sampled_network, snapshots, shapes, refine=refine)) is not None:
         chosen.append(at_equal_cost)
-    chosen.append(_quadratic(full, model.subspace.dim, elements, snapshots, shapes))
+    chosen.append(_quadratic(full, model.subspace.dim, elements, snapshots, shapes, refine))
     if full.pinned.any():
         subspace = modal_derivatives(full, model.subspace.dim)
         chosen.append(_compiled(_exact_linear(full, subspace), subspace.name))
     return chosen
 
 
-def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) -> Contender | None:
+def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes, *, refine: bool = True) -> Contender | None:
     """PCA of the largest dimension whose step takes no longer than the network's in the validation cases, one after the other on this
     machine: with the cubic force for StVK, else with as many elements as the network has. None if not even the smallest is that cheap."""
     full, validation = network.full, snapshots.split("validation")
@@ -70,14 +80,16 @@ def equal_cost(network: ReducedModel, snapshots: Snapshots, shapes: LoadShapes) 
             best, low = model, dim + 1
         else:
             high = dim - 1
+    if refine and best is not None and isinstance(best.elasticity, Cubature):
+        best = best.with_elasticity(refine_weights(best, snapshots, shapes))
     return None if best is None else _compiled(best, f"{best.subspace.name}, at equal cost")
 
 
-def _quadratic(full: FullModel, dim: int, elements: int, snapshots: Snapshots, shapes: LoadShapes) -> Contender:
+def _quadratic(full: FullModel, dim: int, elements: int, snapshots: Snapshots, shapes: LoadShapes, refine: bool) -> Contender:
     """The quadratic manifold, with a cubature chosen as the network's was, if it has one."""
     poses, validation = snapshots.split("train").poses(), snapshots.split("validation").poses()
     subspace = quadratic(poses, dim, mass=full.mass, validation=validation)
-    cubature = choose_cubature(full, subspace, snapshots, shapes)[0] if elements else None
+    cubature = choose_cubature(full, subspace, snapshots, shapes, refine=refine)[0] if elements else None
     return _compiled(ReducedModel(full, subspace, elasticity=cubature), subspace.name)
 
 

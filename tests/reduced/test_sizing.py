@@ -29,6 +29,10 @@ def test_the_number_of_elements_is_chosen_by_rollouts(swung):
     assert [sampling.fit for sampling in some] == sorted((sampling.fit for sampling in some), reverse=True)
     near = [sampling.elements for sampling in some if sampling.refined is not None and sampling.refined <= 1.05 * everything.error]
     assert len(chosen.chosen) == (near[0] if near else some[-1].elements)
+    fitted, (*plain, _) = choose_cubature(full, subspace, snapshots, shapes, sizes=(2, 4, 8, 16), refine=False)
+    assert any(sampling.refined is not None for sampling in some) and all(sampling.refined is None for sampling in plain)
+    near = [sampling.elements for sampling in plain if sampling.error <= 1.05 * everything.error]
+    assert len(fitted.chosen) == (near[0] if near else plain[-1].elements)
     exact = ReducedModel(full, subspace)
     assert everything.error == rollout_error(exact, validation, shapes)  # and that is what a simulation of its own says:
     errors = []
