@@ -319,8 +319,7 @@ def test_damping_and_scheme_are_set_while_it_moves(live):
 def test_a_step_that_fails_pauses_with_its_reason_and_a_way_on(live, folder):
     (folder / "broken").touch()
     frame = live.until("it stops", lambda frame: frame["trouble"] is not None)
-    # the force breaks before a step or within one
-    assert frame["paused"] and any(reason in frame["trouble"] for reason in ("not finite", "found no decrease"))
+    assert frame["paused"] and "not finite" in frame["trouble"]
     live.picture("trouble")
     (folder / "broken").unlink()
     live.click("Let go of everything")
