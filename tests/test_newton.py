@@ -28,43 +28,11 @@ def test_finds_a_known_root():
 
 
 def test_convergence_is_quadratic():
-    history = np.array(solve(cubic, cubic_jacobian, [3.0, 2.0], keep=0).history)
+    history = np.array(solve(cubic, cubic_jacobian, [3.0, 2.0]).history)
     tail = history[(history < 1) & (history > 1e-13)]
     orders = np.log(tail[2:] / tail[1:-1]) / np.log(tail[1:-1] / tail[:-2])
     assert len(tail) >= 3
     assert orders[-1] > 1.7
-
-
-def test_factors_are_kept_as_long_as_they_serve():
-    taken = []
-
-    def jacobian(x):
-        taken.append(x.copy())
-        return cubic_jacobian(x)
-
-    often = solve(cubic, jacobian, [3.0, 2.0], keep=0)
-    assert len(taken) == often.iterations
-    taken.clear()
-    kept = solve(cubic, jacobian, [3.0, 2.0], keep=3)
-    assert len(taken) < kept.iterations  # fewer tangents,
-    assert kept.iterations <= often.iterations + 3  # and no more steps than were allowed for
-    np.testing.assert_allclose(kept.x, [2, 1], rtol=1e-12)
-
-
-def test_kept_factors_that_no_longer_serve_are_made_anew():
-    # near 0 the curve is a line of slope 1, from 1 on it bends: factors that have served there lead nowhere beyond
-    def residual(x):
-        return np.where(x > 1, x - 1 + 50 * (x - 1) ** 2, x - 1) + 1e-3
-
-    taken = []
-
-    def jacobian(x):
-        taken.append(x.copy())
-        return np.diag(np.where(x > 1, 1 + 100 * (x - 1), 1.0))
-
-    result = solve(residual, jacobian, [1.5])
-    assert result.converged and len(taken) >= 2
-    np.testing.assert_allclose(result.x, 1 - 1e-3, rtol=1e-12)
 
 
 def test_a_linear_system_takes_one_iteration():

@@ -7,10 +7,6 @@ solve with the factors at hand, and only where the residual alone does not decid
 an overflow) counts as 'step too long'. Convergence being quadratic, a correction below sqrt(eps) |x| leaves nothing but rounding behind:
 it is the last.
 
-The factors of T are kept while that pays (simplified Newton, ibid., section 2.1): a step that has lowered |R| by a factor c is followed by steps
-with the same factors, each expected to lower it by 2 c, if no more than `keep` of these reach the target. A new tangent costs as much as
-several residuals, and one for every step would only make the last residual smaller than it was asked to be.
-
 Where a dense T is singular, or so nearly that no length will do, a damped step (Levenberg 1944, Marquardt 1963) takes its place,
 
     x <- x - p,     (T^T T + m |T|^2) p = T^T R,     m growing until |R|^2 falls
@@ -32,7 +28,6 @@ import scipy.linalg
 
 SHORTEST_STEP = 2.0**-20
 SQRT_EPSILON = 2.0**-26
-KEEP = 3  # steps that factors may serve beyond their own
 DAMPINGS = 10.0 ** np.arange(-6, 13)  # m: from hardly any to a step of 1e-12 |R| / |T|
 SUFFICIENT = 1e-3  # of the decrease along a damped step to first order; half of it would be had by Newton's own
 
@@ -94,12 +89,11 @@ def newton(
     *,
     tolerance: Callable[[float], float],
     max_iterations: int = 25,
-    keep: int = KEEP,
 ) -> NewtonResult:
     """Solve residual(x) = 0 from the guess x (n,).
 
-    tolerance maps the norm of the first residual to the norm at which the solve ends; keep = 0 takes a new tangent for each step. Does not
-    raise when it fails to converge: see NewtonResult.converged and .reason.
+    tolerance maps the norm of the first residual to the norm at which the solve ends. Does not raise when it fails to converge: see
+    NewtonResult.converged and .reason.
     """
     r = residual(x)
     norm = float(np.linalg.norm(r))
@@ -111,34 +105,30 @@ def newton(
 
     if not math.isfinite(norm):
         return result(False, "the residual of the first guess is not finite")
-    factors: Factorisation | None = None
     while norm > target:
         if len(history) > max_iterations:
             return result(False, f"{max_iterations} Newton iterations did not reach {target:.2e}")
-        kept, found, reason = factors is not None, None, "the line search found no decrease"
         try:
-            factors = tangent(x) if factors is None else factors
+            factors = tangent(x)
+        except np.linalg.LinAlgError as error:
+            return result(False, str(error))
+        found, reason = None, "the line search found no decrease"
+        try:
             direction = factors.solve(r)
             size = float(np.linalg.norm(direction))
-            if not kept and size <= SQRT_EPSILON * np.linalg.norm(x):
+            if size <= SQRT_EPSILON * np.linalg.norm(x):
                 x = x - direction
                 history.append(float(np.linalg.norm(residual(x))))
                 return result(True, "the correction is of the size of rounding")
-            found = _searched(residual, factors, x, direction, norm=norm, size=size, target=target, shortest=1.0 if kept else SHORTEST_STEP)
+            found = _searched(residual, factors, x, direction, norm=norm, size=size, target=target)
         except np.linalg.LinAlgError as error:
             reason = str(error)
-        if found is None and kept:
-            factors = None
-            continue
         if found is None and isinstance(factors, Dense):
             found = _damped(residual, factors.matrix, x, r, norm=norm)
         if found is None:
             return result(False, reason)
-        contraction = found[2] / norm
         x, r, norm = found
         history.append(norm)
-        if (2 * contraction) ** keep * norm > target:
-            factors = None
     return result(True, "converged")
 
 
@@ -154,11 +144,10 @@ def _searched(
     norm: float,
     size: float,
     target: float,
-    shortest: float,
 ) -> Found | None:
-    """The longest step along Newton's direction that is monotone, or None if it is below the shortest."""
+    """The longest step along Newton's direction that is monotone, or None."""
     length = 1.0
-    while length >= shortest:
+    while length >= SHORTEST_STEP:
         candidate = x - length * direction
         r = residual(candidate)
         trial, factor = float(np.linalg.norm(r)), 1 - length / 4

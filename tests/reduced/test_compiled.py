@@ -180,13 +180,13 @@ def test_many_rollouts_at_once_are_the_single_ones():
 def test_a_failing_step_is_named_and_what_was_done_is_kept():
     reduced = model(material=MATERIALS[1])
     forces = np.concatenate([np.tile(gravitation(reduced), (3, 1)), np.tile(gravitation(reduced, 1e7), (2, 1))])
-    run = CompiledStep(reduced).rollout(reduced.state(), 0.01, forces, max_iterations=5)
+    run = CompiledStep(reduced).rollout(reduced.state(), 0.01, forces, max_iterations=3)
     assert len(run.q) == 3 and np.isfinite(run.q).all()
     assert isinstance(run.failure, ConvergenceError)
     assert (run.failure.step, run.failure.time) == (4, pytest.approx(0.04))
     assert len(run.failure.history) > 1
     with pytest.raises(ConvergenceError, match="step 7 at time 0.01 s"):
-        CompiledStep(reduced)(reduced, reduced.state(), 0.01, force=forces[-1], max_iterations=5, index=7)
+        CompiledStep(reduced)(reduced, reduced.state(), 0.01, force=forces[-1], max_iterations=3, index=7)
 
 
 def crushed():

@@ -1,4 +1,4 @@
-"""Newton's method with a line search that keeps factors while they serve, as in `solve.newton`, and a damped step where that has no answer.
+"""Newton's method with a line search, as in `solve.newton`, and a damped step where that has no answer.
 
 A step is accepted if it is monotone in |R| or in the natural sense (Deuflhard 2011). Where the tangent T is singular, in the variational form
 not positive definite, or where no length of its step is accepted, the step is taken from T + shift I (variational) or T^T T + shift I,
@@ -12,13 +12,11 @@ import numpy as np
 from hodsim.reduced.kernel.dense import cholesky, cholesky_solve, lu, lu_solve, norm
 from hodsim.reduced.kernel.equation import VARIATIONAL, potential, residual, tangent
 from hodsim.reduced.kernel.plan import compiled, merged
-from hodsim.solve import KEEP
 
 CONVERGED, ROUNDING, NOT_FINITE, TOO_MANY, NO_DECREASE = 0, 1, 2, 3, 4
 SHORTEST_STEP, SQRT_EPSILON = 2.0**-20, 2.0**-26
 SMALLEST_SHIFT, LARGEST_SHIFT = 1e-8, 1e3
-# what the residual is taken for: the guess, a trial, the base of a damped step or of a new tangent, a last correction
-FIRST, SEARCHING, SHIFTED, RENEWED, LAST = 0, 1, 2, 3, 4
+FIRST, SEARCHING, SHIFTED, LAST = 0, 1, 2, 3  # what the residual is taken for: the guess, a trial, the base of a damped step, a last correction
 
 
 @compiled
@@ -53,7 +51,7 @@ def newton(plan, work, equation, q, tolerance, max_iterations, history):
     """Solve the step's equation from the guess q (r,), in place. Returns how it ended and the number of iterations;
     history[: iterations + 1] are the norms of the residuals."""
     R, direction, trial, base = work.latent[0], work.latent[1], work.latent[2], work.latent[3]
-    purpose, iterations, kept = FIRST, 0, False
+    purpose, iterations = FIRST, 0
     shift, length, size, newton_size, energy, target = 0.0, 1.0, 0.0, 0.0, 0.0, 0.0
     trial[:] = q
     while True:
@@ -68,7 +66,7 @@ def newton(plan, work, equation, q, tolerance, max_iterations, history):
                     return NOT_FINITE, 0
                 target = max(tolerance * trial_size, plan.rounding)
                 accepted = True
-            elif purpose == RENEWED or purpose == LAST or trial_size <= target:
+            elif purpose == LAST or trial_size <= target:
                 accepted = True
             elif not np.isfinite(trial_size):
                 accepted = False
@@ -83,30 +81,23 @@ def newton(plan, work, equation, q, tolerance, max_iterations, history):
                 accepted = trial_size < size
 
             if accepted:
-                if purpose != RENEWED:
-                    if purpose != FIRST:
-                        iterations += 1
-                    history[iterations] = trial_size
-                    kept = purpose == SEARCHING and shift == 0 and (2 * trial_size / size) ** KEEP * trial_size <= target
-                    q[:], base[:], size = trial, R, trial_size
-                    if size <= target:
-                        return CONVERGED, iterations
-                    if purpose == LAST:
-                        return ROUNDING, iterations
-                    if iterations == max_iterations:
-                        return TOO_MANY, iterations
-                if not kept:
-                    tangent(plan, work, equation, work.tangent[0])
+                if purpose != FIRST:
+                    iterations += 1
+                history[iterations] = trial_size
+                q[:], base[:], size = trial, R, trial_size
+                if size <= target:
+                    return CONVERGED, iterations
+                if purpose == LAST:
+                    return ROUNDING, iterations
+                if iterations == max_iterations:
+                    return TOO_MANY, iterations
+                tangent(plan, work, equation, work.tangent[0])
                 shift, length = 0.0, 1.0
-            elif kept:
-                trial[:] = q
-                purpose, kept = RENEWED, False
-                continue
             else:
                 length /= 2
                 if length < SHORTEST_STEP:
                     shift, length = max(10 * shift, SMALLEST_SHIFT), 1.0
-        if length == 1 and not kept:
+        if length == 1:
             positive = factor(equation, work, shift, size)
             if not positive:
                 shift = max(10 * shift, SMALLEST_SHIFT)
@@ -121,6 +112,6 @@ def newton(plan, work, equation, q, tolerance, max_iterations, history):
         solve(equation, work, shift, base, direction)
         if length == 1:
             newton_size = norm(direction)
-        purpose = LAST if shift == 0 and length == 1 and not kept and newton_size <= SQRT_EPSILON * norm(q) else SEARCHING
+        purpose = LAST if shift == 0 and length == 1 and newton_size <= SQRT_EPSILON * norm(q) else SEARCHING
         for i in range(len(q)):
             trial[i] = q[i] - length * direction[i]

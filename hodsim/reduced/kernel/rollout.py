@@ -13,7 +13,6 @@ from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tang
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
 from hodsim.reduced.kernel.plan import OPTIONS, digest, lent_plan, lent_work, merged, workspace
-from hodsim.solve import KEEP
 
 
 @merged
@@ -87,7 +86,7 @@ def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max
 
 
 def entries(sources):
-    """The functions that Python calls; they close over all that they are compiled from: a digest of the files here, and a number from elsewhere."""
+    """The functions that Python calls; they close over a digest of the files they are compiled from."""
 
     @njit(cache=True, **OPTIONS)
     def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
@@ -115,7 +114,7 @@ def entries(sources):
     return rollout, rollouts, evaluate
 
 
-rollout, rollouts, evaluate = entries((digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))), KEEP))
+rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
 
 
 def is_compiled(entry, arguments: tuple) -> bool:
