@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from allocation import allocated
 from contractive_oracles import SMOOTH, agree, perceptron, samples
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from hodsim.contractive import AllAxes, Hutchinson, RandomInputs, contractive_loss, contractive_terms
 
@@ -42,19 +42,6 @@ def test_float32_agrees_within_its_precision(weights):
 @pytest.mark.parametrize("weights", ["jacobian", "both"])
 def test_chunks_of_any_size_give_the_same(memory, weights):
     agree(perceptron((7, 8, 6, 5)), samples(5, 7), *ON[weights], memory_mib=memory)
-
-
-def allocated(f):
-    """The most bytes that f's tensors hold at a time, counted by torch's own allocator."""
-    f()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        f()
-    live = most = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            most = max(most, live)
-    return most
 
 
 @pytest.mark.parametrize("beta, memory, activation", [(0.0, 1.0, nn.ELU), (0.0, 8.0, nn.ELU), (1.0, 1.0, nn.ELU), (1.0, 4.0, nn.Tanh)])

@@ -1,31 +1,16 @@
 """What a pass allocates, counted by torch's own allocator, against the rows that the plan names."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from allocation import allocated
 from multicomplex_oracles import DEVICES, perceptron
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch import nn
 
 from hodsim.multicomplex import Axes, derivatives
 from hodsim.multicomplex.layout import composition
 
 BATCH, WIDTH = 64, 256
 ROW = 8 * BATCH * WIDTH                                              # bytes
-
-
-def allocated(f: Callable[[], Tensor]) -> int:
-    """The most bytes that f's tensors hold at a time, f's result among them."""
-    f()                                                              # plans and buffers that stay
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], profile_memory=True) as profiler:
-        f()
-    live = most = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            live += event.nbytes()
-            most = max(most, live)
-    return most
 
 
 DIRECTIONS = {"three": (0, 1, 2), "two alike": (0, 0, 1), "all alike": (0, 0, 0)}
