@@ -16,12 +16,11 @@ STRIDE = 5  # steps between those at which displacements are compared
 
 
 def case_rollout(
-    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, times: float = 1.0,
-    tolerance: float = 1e-5,
+    advance: CompiledStep, model: ReducedModel, case: LoadCase, shapes: LoadShapes, *, dt: float, steps: int, times: float = 1.0
 ) -> Rollout:
     """The rollout of a load case, so many times as strong, from rest by the model's own compiled step."""
     forces = times * case.load(shapes).project(model.subspace.basis).at_steps(dt, steps)
-    return advance.rollout(model.state(), dt, forces, tolerance=tolerance)
+    return advance.rollout(model.state(), dt, forces)
 
 
 def completed(run: Rollout) -> bool:
