@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n' + e of a block of D is F_ij of its e-th
     root: np.ndarray  # R (k, m)
     rest: np.ndarray  # F0 (9 n,), in blocks
-    volumes: np.ndarray  # weighted (n,) [m^3]
+    volumes: np.ndarray  # weighted (n,) [m^3]; elements of volume 0 fill a block up to whole vectors
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
