@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
+
 from hodsim.fem import NeoHookean, StableNeoHookean, StVK
 from hodsim.fem.materials import Isotropic
 from hodsim.reduced.kernel import ELEMENTS

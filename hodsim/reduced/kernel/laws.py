@@ -8,7 +8,9 @@ ELEMENTS: so many are done at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from llvmlite import ir
@@ -27,7 +29,7 @@ STRESS, VARIATION, ENERGY = 0, 1, 2
 ELEMENTS = 4
 
 
-def stress_written(stress):
+def stress_written(stress) -> Callable[..., None]:
     """The weighted stress(F, constants), as an intrinsic with the arguments of a law."""
 
     @intrinsic
@@ -41,10 +43,10 @@ def stress_written(stress):
 
         return types.void(F, dF, weights, c, P, n, lanes, width), generate
 
-    return write
+    return cast(Callable[..., None], write)
 
 
-def variation_written(variation):
+def variation_written(variation) -> Callable[..., None]:
     """The weighted variation(F, dF, constants) of each lane, as an intrinsic with the arguments of a law."""
 
     @intrinsic
@@ -61,7 +63,7 @@ def variation_written(variation):
 
         return types.void(F, dF, weights, c, dP, n, lanes, width), generate
 
-    return write
+    return cast(Callable[..., None], write)
 
 
 def _constants(builder, c):

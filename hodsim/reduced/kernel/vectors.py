@@ -40,7 +40,8 @@ class Vector:
         numbers = [self.builder.extract_element(self.value, LANE(i)) for i in range(self.value.type.count)]
         while len(numbers) > 1:
             half = len(numbers) // 2
-            numbers = [self.builder.fadd(a, b, flags=FAST) for a, b in zip(numbers[:half], numbers[half:], strict=True)]
+            pairs = zip(numbers[:half], numbers[half:], strict=True)
+            numbers = [self.builder.fadd(a, b, flags=FAST) for a, b in pairs]  # pyright: ignore[reportCallIssue]
         return numbers[0]
 
     def log(self) -> Vector:
