@@ -37,7 +37,7 @@ def stress_written(stress) -> Callable[..., None]:
         def generate(context, builder, signature, arguments):
             F, _, weights, c, P, n, *_ = arguments
             constants = _constants(builder, c)
-            with through(builder, n, ELEMENTS) as e:
+            with through(builder, INDEX(0), n, ELEMENTS) as e:
                 _store(builder, P, n, e, Vector.load(builder, weights, e, ELEMENTS) * stress(_matrix(builder, F, n, e), *constants))
             return context.get_dummy_value()
 
@@ -54,9 +54,9 @@ def variation_written(variation) -> Callable[..., None]:
         def generate(context, builder, signature, arguments):
             F, dF, weights, c, dP, n, lanes, width = arguments
             constants = _constants(builder, c)
-            with through(builder, n, ELEMENTS) as e:
+            with through(builder, INDEX(0), n, ELEMENTS) as e:
                 deformed, weight = _matrix(builder, F, n, e), Vector.load(builder, weights, e, ELEMENTS)
-                with through(builder, lanes, 1) as k:
+                with through(builder, INDEX(0), lanes, 1) as k:
                     lane = builder.add(builder.mul(k, width), e)
                     _store(builder, dP, n, lane, weight * variation(deformed, _matrix(builder, dF, n, lane), *constants))
             return context.get_dummy_value()

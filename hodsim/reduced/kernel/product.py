@@ -1,4 +1,4 @@
-"""The products of the hot path: lanes of the strains, and what they do on lanes of the stresses.
+"""The products of the hot path: lanes of neurons and of strains, and what these do on lanes of the stresses.
 
 Their factors are small and skinny, of a shape for which a library's matrix product takes two to four times as long (measured: 22 x 6 times
 22 x 176 in 1.6 us where OpenBLAS takes 4.2). Sums stay in registers while what they run over is read once.
@@ -10,11 +10,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from hodsim.reduced.kernel.plan import compiled
+from hodsim.reduced.kernel.plan import LANES, compiled
 from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, through
 
-ROWS, GROUP = 16, 2  # strains come in multiples of ROWS, lanes in multiples of GROUP
-SIZE, TILE = 4, (2, 4)  # numbers at a time, and lanes of either side, in products over strains
+ROWS, GROUP = 16, 2  # strains come in multiples of ROWS, and are formed for so many lanes at a time
+NEURONS = 4  # so many rows of weights, or lanes, at a time
+TILE, SIZE = (2, 4), 4  # lanes of either side at a time, and numbers of each, in products over strains
 
 
 @compiled
@@ -22,56 +23,109 @@ def lanes_of_strains(columns, lanes, count, out):
     """out_k = sum_j lanes_jk columns_j: the first `count` lanes, and up to the next multiple of GROUP, of out (L, rows) from columns (m, rows)
     and lanes (m, L)."""
     m, rows = columns.shape
-    _multiply(columns.ctypes.data, lanes.ctypes.data, out.ctypes.data, rows, m, count, lanes.shape[1])  # pyright: ignore[reportCallIssue]
+    _combine_strains(columns.ctypes.data, lanes.ctypes.data, out.ctypes.data, rows, m, count, lanes.shape[1])  # pyright: ignore[reportCallIssue]
+
+
+@compiled
+def lanes_of_neurons(weights, lanes, out):
+    """out = weights @ lanes (n, L) of weights (n, m) and lanes (m, L)."""
+    n, m = weights.shape
+    _multiply(lanes.ctypes.data, weights.ctypes.data, out.ctypes.data, lanes.shape[1], m, n)  # pyright: ignore[reportCallIssue]
+
+
+@compiled
+def square_of_neurons(A, B, count, out):
+    """out = A^T B: the first `count` rows, and up to the next multiple of NEURONS, of out (L, L) from A and B (n, L)."""
+    n, L = A.shape
+    _combine_neurons(B.ctypes.data, A.ctypes.data, out.ctypes.data, L, n, count, L)  # pyright: ignore[reportCallIssue]
 
 
 @compiled
 def square_of_lanes(A, B, count, out):
-    """out_ab = A_a . B_b of lanes (L, rows): the first `count` rows, and up to the next multiple of TILE[0], of out (L, L)."""
+    """out = A B^T: the first `count` rows, and up to the next multiple of TILE[0], of out (L, L) from A and B (L, rows)."""
     _contract(A.ctypes.data, B.ctypes.data, out.ctypes.data, A.shape[1], count, len(A))  # pyright: ignore[reportCallIssue]
 
 
+def combine(width, group):
+    """C_k = sum_j B_jk A_j of A (m, rows), B (m, stride) and C, for k = 0, 1, .. below count and to the end of the last group."""
+
+    @intrinsic
+    def write(typing, A, B, C, rows, m, count, stride):
+        def generate(context, builder, signature, arguments):
+            A, B, C = _pointers(builder, arguments)
+            rows, m, count, stride = arguments[3:]
+            with through(builder, INDEX(0), rows, width) as i, through(builder, INDEX(0), count, group) as k:
+                _combined(builder, A, C, rows, m, i, k, width, group, lambda j, row: (B, _at(builder, j, stride, row)))
+            return context.get_dummy_value()
+
+        return types.void(A, B, C, rows, m, count, stride), generate
+
+    return write
+
+
+_combine_strains, _combine_neurons = combine(ROWS, GROUP), combine(LANES, NEURONS)
+
+
 @intrinsic
-def _multiply(typing, columns, lanes, out, rows, m, count, stride):
+def _multiply(typing, A, B, C, rows, m, count):
+    """C_k = sum_j B_kj A_j of A (m, rows), B (count, m) and C (count, rows)."""
+
     def generate(context, builder, signature, arguments):
-        A, B, C = (builder.inttoptr(address, REAL.as_pointer()) for address in arguments[:3])
-        rows, m, count, stride = arguments[3:]
-
-        def at(row, width, column):
-            return builder.add(builder.mul(row, width), column)
-
-        def terms(j, i, k):
-            strains = Vector.load(builder, A, at(j, rows, i), ROWS)
-            return [strains * Vector.spread(builder, B, at(j, stride, builder.add(k, INDEX(g))), ROWS) for g in range(GROUP)]
-
-        with through(builder, rows, ROWS) as i, through(builder, count, GROUP) as k:
-            for g, total in enumerate(_sums(builder, m, 1, GROUP, ROWS, lambda j: terms(j, i, k))):
-                total.store(C, at(builder.add(k, INDEX(g)), rows, i))
+        A, B, C = _pointers(builder, arguments)
+        rows, m, count = arguments[3:]
+        whole = builder.sub(count, builder.srem(count, INDEX(NEURONS)))
+        with through(builder, INDEX(0), rows, LANES) as i:
+            for start, stop, group in ((INDEX(0), whole, NEURONS), (whole, count, 1)):
+                with through(builder, start, stop, group) as k:
+                    _combined(builder, A, C, rows, m, i, k, LANES, group, lambda j, row: (B, _at(builder, row, m, j)))
         return context.get_dummy_value()
 
-    return types.void(columns, lanes, out, rows, m, count, stride), generate
+    return types.void(A, B, C, rows, m, count), generate
 
 
 @intrinsic
 def _contract(typing, A, B, out, rows, count, stride):
+    """C_ab = A_a . B_b of A (count, rows), B (stride, rows) and C (count, stride)."""
+
     def generate(context, builder, signature, arguments):
-        A, B, C = (builder.inttoptr(address, REAL.as_pointer()) for address in arguments[:3])
+        A, B, C = _pointers(builder, arguments)
         rows, count, stride = arguments[3:]
 
-        def at(row, offset, width, column):
-            return builder.add(builder.mul(builder.add(row, INDEX(offset)), width), column)
-
         def terms(i, a, b):
-            left = [Vector.load(builder, A, at(a, k, rows, i), SIZE) for k in range(TILE[0])]
-            right = [Vector.load(builder, B, at(b, k, rows, i), SIZE) for k in range(TILE[1])]
+            left = [Vector.load(builder, A, _at(builder, _after(builder, a, k), rows, i), SIZE) for k in range(TILE[0])]
+            right = [Vector.load(builder, B, _at(builder, _after(builder, b, k), rows, i), SIZE) for k in range(TILE[1])]
             return [x * y for x in left for y in right]
 
-        with through(builder, count, TILE[0]) as a, through(builder, stride, TILE[1]) as b:
+        with through(builder, INDEX(0), count, TILE[0]) as a, through(builder, INDEX(0), stride, TILE[1]) as b:
             for k, total in enumerate(_sums(builder, rows, SIZE, TILE[0] * TILE[1], SIZE, lambda i: terms(i, a, b))):
-                builder.store(total.sum(), builder.gep(C, [at(a, k // TILE[1], stride, builder.add(b, INDEX(k % TILE[1])))]))
+                row, column = _after(builder, a, k // TILE[1]), _after(builder, b, k % TILE[1])
+                builder.store(total.sum(), builder.gep(C, [_at(builder, row, stride, column)]))
         return context.get_dummy_value()
 
     return types.void(A, B, out, rows, count, stride), generate
+
+
+def _combined(builder, A, C, rows, m, i, k, width, group, factor):
+    """Write C_k[i : i + width] and so on for a group; factor(j, k) is where A_j's is."""
+
+    def terms(j):
+        column = Vector.load(builder, A, _at(builder, j, rows, i), width)
+        return [column * Vector.spread(builder, *factor(j, _after(builder, k, g)), width) for g in range(group)]
+
+    for g, total in enumerate(_sums(builder, m, 1, group, width, terms)):
+        total.store(C, _at(builder, _after(builder, k, g), rows, i))
+
+
+def _pointers(builder, arguments):
+    return [builder.inttoptr(address, REAL.as_pointer()) for address in arguments[:3]]
+
+
+def _at(builder, row, width, column):
+    return builder.add(builder.mul(row, width), column)
+
+
+def _after(builder, index, more):
+    return builder.add(index, INDEX(more))
 
 
 def _sums(builder, stop, step, count, size, terms):

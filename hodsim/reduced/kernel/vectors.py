@@ -82,9 +82,9 @@ class Vector:
 
 
 @contextmanager
-def through(builder: ir.IRBuilder, count, step: int):
-    """A loop over 0, step, .. below count."""
-    with cgutils.for_range_slice(builder, INDEX(0), count, INDEX(step), INDEX) as (i, _):
+def through(builder: ir.IRBuilder, start, stop, step: int):
+    """A loop over start, start + step, .. below stop."""
+    with cgutils.for_range_slice(builder, start, stop, INDEX(step), INDEX) as (i, _):
         yield i
 
 
