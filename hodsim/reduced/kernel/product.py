@@ -55,7 +55,7 @@ def combine(width, group):
             A, B, C = _pointers(builder, arguments)
             rows, m, count, stride = arguments[3:]
             with through(builder, INDEX(0), rows, width) as i, through(builder, INDEX(0), count, group) as k:
-                _combined(builder, A, C, rows, m, i, k, width, group, lambda j, row: (B, _at(builder, j, stride, row)))
+                _combined(builder, A, B, C, rows, m, i, k, width, group, lambda j, row: _at(builder, j, stride, row))
             return context.get_dummy_value()
 
         return types.void(A, B, C, rows, m, count, stride), generate
@@ -77,7 +77,7 @@ def _multiply(typing, A, B, C, rows, m, count):
         with through(builder, INDEX(0), rows, LANES) as i:
             for start, stop, group in ((INDEX(0), whole, NEURONS), (whole, count, 1)):
                 with through(builder, start, stop, group) as k:
-                    _combined(builder, A, C, rows, m, i, k, LANES, group, lambda j, row: (B, _at(builder, row, m, j)))
+                    _combined(builder, A, B, C, rows, m, i, k, LANES, group, lambda j, row: _at(builder, row, m, j))
         return context.get_dummy_value()
 
     return types.void(A, B, C, rows, m, count), generate
@@ -105,12 +105,12 @@ def _contract(typing, A, B, out, rows, count, stride):
     return types.void(A, B, out, rows, count, stride), generate
 
 
-def _combined(builder, A, C, rows, m, i, k, width, group, factor):
-    """Write C_k[i : i + width] and so on for a group; factor(j, k) is where A_j's is."""
+def _combined(builder, A, B, C, rows, m, i, k, width, group, place):
+    """Write C_k[i : i + width] and so on for a group; the factor of A_j is B[place(j, k)]."""
 
     def terms(j):
         column = Vector.load(builder, A, _at(builder, j, rows, i), width)
-        return [column * Vector.spread(builder, *factor(j, _after(builder, k, g)), width) for g in range(group)]
+        return [column * Vector.spread(builder, B, place(j, _after(builder, k, g)), width) for g in range(group)]
 
     for g, total in enumerate(_sums(builder, m, 1, group, width, terms)):
         total.store(C, _at(builder, _after(builder, k, g), rows, i))
