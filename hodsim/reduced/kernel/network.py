@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hodsim.reduced.kernel.plan import SQUARE, compiled
+from hodsim.reduced.kernel.activation import activate
+from hodsim.reduced.kernel.plan import compiled
 from hodsim.reduced.kernel.product import lanes_of_neurons, square_of_neurons
 
 
@@ -36,24 +37,6 @@ def seed(plan, work, block, slope):
         if len(widths) > 1:
             for i in range(widths[1]):
                 before[0, block, i, k] = slope * network[i * r + k]
-
-
-@compiled
-def activate(activation, z, bias, y, slopes):
-    """y = s(x) at x = z + bias (n,) and three derivatives, slopes (3, n): of the square, or of SiLU, x sigmoid(x)."""
-    sigmoid, n = slopes[2], len(bias)
-    if activation == SQUARE:
-        for i in range(n):
-            x = z[i] + bias[i]
-            y[i], slopes[0, i], slopes[1, i], slopes[2, i] = x * x, 2 * x, 2.0, 0.0
-        return
-    for i in range(n):
-        sigmoid[i] = 1 / (1 + np.exp(-z[i] - bias[i]))
-    for i in range(n):  # without the exponential, which no vector instruction has
-        x, s = z[i] + bias[i], sigmoid[i]
-        slope = s * (1 - s)
-        y[i], slopes[0, i] = x * s, s + x * slope
-        slopes[1, i], slopes[2, i] = slope * (2 + x * (1 - 2 * s)), slope * (3 * (1 - 2 * s) + x * (1 - 6 * slope))
 
 
 @compiled
@@ -75,7 +58,9 @@ def propagate_values(plan, work, blocks):
                 np.dot(weights, own[b, :r], z[b, :n_out])
             else:
                 np.dot(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
-        activate(plan.activation, z[0], bias, y[0], slopes)
+        for i in range(n_out):
+            z[0, i] += bias[i]
+        activate(plan.activation, z[0], n_out, y[0], slopes)
         if blocks == 3:
             for i in range(n_out):
                 y[1, i] = slopes[0, i] * z[1, i]

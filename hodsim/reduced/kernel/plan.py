@@ -18,6 +18,7 @@ merged = njit(inline="always", **OPTIONS)  # into its one caller: on its own it 
 
 SILU, SQUARE = 0, 1  # activations
 LANES = 8  # lanes come in multiples of it: what one vector instruction holds
+NEURONS = 4  # room for neurons comes in multiples of it, and so many are done at a time
 
 
 def digest(*files: str) -> str:
@@ -91,7 +92,7 @@ class Work(NamedTuple):
 @compiled
 def workspace(plan):
     widths, N = plan.widths, len(plan.cubic)
-    layers, w, r, k, M = len(widths) - 1, widths.max(), widths[0], len(plan.pull), plan.mixing.shape[1]
+    layers, w, r, k, M = len(widths) - 1, NEURONS * ((widths.max() + NEURONS - 1) // NEURONS), widths[0], len(plan.pull), plan.mixing.shape[1]
     L = LANES * ((r + LANES - 1) // LANES)
     m, rows = plan.strain.shape
     of_cubic = m if N > 0 else 0

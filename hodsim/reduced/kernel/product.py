@@ -10,11 +10,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from hodsim.reduced.kernel.plan import LANES, compiled
+from hodsim.reduced.kernel.plan import LANES, NEURONS, compiled
 from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, through
 
 ROWS, GROUP = 16, 2  # strains come in multiples of ROWS, and are formed for so many lanes at a time
-NEURONS = 4  # so many rows of weights, or lanes, at a time
 TILE, SIZE = (2, 4), 4  # lanes of either side at a time, and numbers of each, in products over strains
 
 
