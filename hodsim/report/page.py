@@ -302,7 +302,9 @@ def _speed_sentence(evaluation: Evaluation) -> str:
     ratio = evaluation.speedup(evaluation.headline)
     if not math.isfinite(ratio):
         return "no step of the reduced model was completed."
-    return f"{ratio:.3g} times as long." if ratio >= 1 else f"the reduced model is {1 / ratio:.3g} times slower."
+    if ratio < 1:
+        return f"the reduced model is {1 / ratio:.3g} times slower."
+    return f"{_thousands(round(ratio)) if ratio >= 1000 else f'{ratio:.3g}'} times as long."
 
 
 def _break_even_sentence(steps: int | None, offline_seconds: float) -> str:

@@ -97,6 +97,11 @@ def test_how_much_more_the_rival_errs_is_said_without_powers_of_ten(error, said)
     assert said in page(evaluation(*models)).text
 
 
+def test_a_great_speed_up_is_said_without_powers_of_ten():
+    fast = record("HoD-Net", 6, 0.02, milliseconds=0.5 / 1234, is_network=True), record("PCA 6", 6, 0.8, milliseconds=0.4)
+    assert re.search(r"\d\W\d{3} times as long", page(evaluation(*fast)).text)
+
+
 def test_offline_cost_that_is_missing_is_refused():
     with pytest.raises(ValueError, match="offline lacks training_s"):
         summary(evaluation(), offline={"snapshots_s": 1.0})
