@@ -17,14 +17,13 @@ def study(tmp_path_factory):
 
 
 SAMPLE = {
-    "killed": lambda study: [trials._after_kill(study, name, 0.5 * study.seconds[name]) for name in ("snapshots", "train")],
-    "interrupted": lambda study: [trials._after_ctrl_c(study, name, 2) for name in ("snapshots", "train", "report")],
-    "out of disk": lambda study: [trials._on_a_full_disk(study, name, 4096) for name in ("train", "simulate", "export")],
+    "killed": lambda study: [trials._after_kill(study, "snapshots", 0.5)],
+    "interrupted": lambda study: [trials._after_ctrl_c(study, "snapshots", 2)],
+    "out of disk": lambda study: [trials._on_a_full_disk(study, name, 4096) for name in ("snapshots", "mesh tidy")],
     "read-only": lambda study: [trials._on_a_read_only_disk(study, name) for name in ("snapshots", "init")],
-    "short of memory": lambda study: [trials._in_little_memory(study, name, 2**20) for name in ("snapshots", "mesh tidy")],
+    "short of memory": lambda study: [trials._in_little_memory(study, "mesh tidy", 2**20)],
     "twice": lambda study: [trials._two_at_once(study, "snapshots")],
-    "damaged": lambda study: [trials._with_damage(study, file, names[0], number)
-                              for file, names in trials.READERS.items() if file not in ("cube.obj", "recording.json") for number in range(2)],
+    "damaged": lambda study: [trials._with_damage(study, file, "snapshots", number) for file in ("body.msh", "body.toml") for number in range(3)],
     "not a number": lambda study: [trials._refused(study, "snapshots", "--set", f"{key}=nan") for key in ("material.density", "sweep.train")],
 }  # fmt: skip
 

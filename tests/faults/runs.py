@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def start(*arguments: object, folder: Path, before: Before = lambda: None) -> St
 
 
 def said_file(pid: int, name: str) -> Path:
-    return Path(f"/tmp/hodsim-faults-{pid}.{name}")  # not in the folder, whose disk may be full
+    return Path(tempfile.gettempdir()) / f"hodsim-faults-{pid}.{name}"  # not in the folder, whose disk may be full
 
 
 def _become(command: tuple[str, ...], folder: Path, before: Before) -> None:
@@ -96,6 +97,7 @@ def _become(command: tuple[str, ...], folder: Path, before: Before) -> None:
     status = 1
     try:
         os.setsid()  # a signal that is meant for it reaches it alone
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background of a shell is started deaf to it
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(said_file(os.getpid(), name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding="utf-8", closefd=False) for number in (1, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -53,41 +54,61 @@ COMMANDS = CHAIN | OTHERS
 
 
 class Study:
-    """Folders of the project at each stage, made once: before `snapshots`, before `train`, before `report`, and with everything."""
+    """Folders of the project at each stage, made when they are first asked for: before `snapshots`, before `train`, before `report`, complete."""
 
     def __init__(self, folder: Path):
         self.folder, self._number = folder, 0
-        now = folder / "making"
-        now.mkdir(parents=True)
-        TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(now / "body.msh")
-        (now / "body.toml").write_text(SETTINGS)
-        (now / "cube.obj").write_text(CUBE)
-        self.seconds: dict[str, float] = {}
-        compile_step(StVK.__name__)  # here, so that the runs inherit it
-        for name, (arguments, _) in CHAIN.items():
-            shutil.copytree(now, folder / f"before {name}")
-            self.seconds[name] = self._made(hodsim(*arguments, folder=now)).seconds
-        shutil.move(now, folder / "complete")
-        for name, (arguments, _) in OTHERS.items():
-            self.seconds[name] = self._made(hodsim(*arguments, folder=self.fresh(name))).seconds
-        self.digests = digests(folder / "complete" / "study")
+        first = folder / "before snapshots"
+        first.mkdir(parents=True)
+        TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(first / "body.msh")
+        (first / "body.toml").write_text(SETTINGS)
+        (first / "cube.obj").write_text(CUBE)
 
-    def _made(self, run: Run) -> Run:
-        if run.status != 0:
-            raise RuntimeError(f"hodsim {' '.join(run.command)} fails without a fault: {run.err}")
-        return run
+    def before(self, name: str) -> Path:
+        """The project with what a command needs of those before it; for one that works on a model, with everything."""
+        if name in CHAIN:
+            return self._stage(list(CHAIN).index(name))
+        return self._stage(len(CHAIN) if "study/model.hod" in COMMANDS[name][0] else 0)
+
+    @lru_cache  # noqa: B019  (a study lasts as long as its trials)
+    def _stage(self, number: int) -> Path:
+        """The folder in which so many commands of the chain have run."""
+        folder = self.folder / f"before {[*CHAIN, 'the others'][number]}"
+        if number > 0:
+            shutil.copytree(self._stage(number - 1), folder)
+            if number == 2:
+                compile_step(StVK.__name__)  # here, so that the runs inherit it
+            _done(hodsim(*list(CHAIN.values())[number - 1][0], folder=folder))
+        return folder
+
+    @lru_cache  # noqa: B019
+    def seconds(self, name: str) -> float:
+        """How long a command takes when nothing goes wrong."""
+        return _done(hodsim(*COMMANDS[name][0], folder=self.fresh(name))).seconds
+
+    @lru_cache  # noqa: B019
+    def expected(self, name: str) -> dict[str, str]:
+        """The digests of the study when a command is through."""
+        after = self._stage(list(CHAIN).index(name) + 1) if name in CHAIN else self.before(name)
+        return digests(after / "study")
 
     def fresh(self, name: str) -> Path:
         """A copy of the project in which a command has everything that it needs and has made nothing."""
         self._number += 1
-        copy = self.folder / f"{self._number:04d}"
-        shutil.copytree(self.folder / (f"before {name}" if name in CHAIN else "complete"), copy)
-        return copy
+        return Path(shutil.copytree(self.before(name), self.folder / f"{self._number:04d}"))
+
+
+def _done(run: Run) -> Run:
+    if run.status != 0:
+        raise RuntimeError(f"hodsim {' '.join(run.command)} fails without a fault: {run.err}")
+    return run
 
 
 def digests(results: Path) -> dict[str, str]:
     """What tells the snapshots and the weights of a folder of results from any others. Raises ValueError for a damaged one."""
     found = {}
+    if not results.exists():
+        return found
     model = results / "model.hod"
     for file in sorted((results / "snapshots").glob("*.h5")):
         found[file.name] = Record.read(file, _fingerprint(results)).digest

@@ -20,7 +20,7 @@ import rich.progress
 
 from .numbers import numeric_options, numeric_settings
 from .runs import Run, hodsim, start
-from .study import CHAIN, COMMANDS, Study, damaged, digests, leftovers
+from .study import COMMANDS, Study, damaged, digests, leftovers
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def killed(study: Study, times: int, seed: int = 0) -> Iterator[Trial]:
     rng = random.Random(seed)
     for name in COMMANDS:
         for _ in range(times):
-            moment = rng.uniform(0.0, study.seconds[name])
-            yield Trial(f"kill -9, {name}, after {moment:.2f} s", lambda name=name, moment=moment: _after_kill(study, name, moment))
+            share = rng.random()
+            yield Trial(f"kill -9, {name}, after {share:.2f} of its time", lambda name=name, share=share: _after_kill(study, name, share))
 
 
-def _after_kill(study: Study, name: str, moment: float) -> list[str]:
+def _after_kill(study: Study, name: str, share: float) -> list[str]:
     folder = study.fresh(name)
-    hodsim(*COMMANDS[name][0], folder=folder, kill_after=moment)
+    hodsim(*COMMANDS[name][0], folder=folder, kill_after=share * study.seconds(name))
     return _unharmed(study, name, folder)
 
 
@@ -219,19 +219,18 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 
 def _with_checkpoint(study: Study, folder: Path) -> Path:
     """A training's checkpoint in a folder that has no model."""
-    done = study.folder / "complete" / "study"
-    found = min(done.glob("checkpoint-*.safetensors"))
+    found = min((study.before("report") / "study").glob("checkpoint-*.safetensors"))
     return Path(shutil.copy(found, folder / "study" / found.name))
 
 
 def _with_recording(folder: Path) -> Path:
-    from hodsim.apps.arguments import load_shapes
+    from hodsim.apps.arguments import trained_under
     from hodsim.reduced import ReducedModel
     from hodsim.subspace import Model
     from hodsim.viewer import Player
 
     loaded = Model.load(folder / "study/model.hod")
-    player = Player({"model": ReducedModel.of(loaded)}, load_shapes(loaded), dt=0.01)
+    player = Player({"model": ReducedModel.of(loaded)}, trained_under(loaded), dt=0.01)
     for strength in (0.2, -0.3):
         player.amplitudes["tip"][2] = strength
         player.step()
@@ -247,13 +246,13 @@ def not_numbers(study: Study, values: tuple[str, ...] = NUMBERS) -> Iterator[Tri
     """NaN and infinities in every numeric setting of a project and every numeric option of a command."""
     for key in numeric_settings():
         for value in values:
-            said = f"{key[:-2]}=[{value}]" if key.endswith("[]") else f"{key}={value}"
+            said = key.format(value)
             yield Trial(f"snapshots --set {said}", lambda said=said: _refused(study, "snapshots", "--set", said))
-    for name, options in numeric_options(COMMANDS).items():
-        for flag, count in options:
+    for name, (arguments, _) in COMMANDS.items():
+        for words, count in numeric_options(arguments):
             for value in values:
-                numbers = [value, *["0"] * (count - 1)]
-                yield Trial(f"{name} {flag} {' '.join(numbers)}", lambda n=name, f=flag, v=numbers: _refused(study, n, f, *v))
+                given = [*words, value, *["0"] * (count - 1)]
+                yield Trial(f"{name} {' '.join(given)}", lambda n=name, g=given: _refused(study, n, *g))
 
 
 def _refused(study: Study, name: str, *arguments: str) -> list[str]:
@@ -273,9 +272,8 @@ def _refused_or_done(study: Study, name: str, folder: Path, run: Run) -> list[st
 def _unharmed(study: Study, name: str, folder: Path, *, again: bool = True) -> list[str]:
     """What was lost of what was there, and whether the same command now goes through and ends as it would have."""
     faults = damaged(folder)
-    kept = study.folder / (f"before {name}" if name in CHAIN else "complete") / "study"
     try:
-        before, after = digests(kept) if kept.exists() else {}, digests(folder / "study") if (folder / "study").exists() else {}
+        before, after = digests(study.before(name) / "study"), digests(folder / "study")
     except ValueError as error:
         return [*faults, f"damaged: {error}"]
     faults += [f"{file} is another or gone" for file, digest in before.items() if after.get(file) != digest]
@@ -287,7 +285,7 @@ def _unharmed(study: Study, name: str, folder: Path, *, again: bool = True) -> l
     if not (folder / COMMANDS[name][1]).exists():
         faults.append(f"going on makes no {COMMANDS[name][1]}")
     for file, digest in digests(folder / "study").items():
-        if digest != study.digests[file]:
+        if digest != study.expected(name).get(file):
             faults.append(f"going on makes another {file}")
     return faults + [f"{file} stays behind" for file in leftovers(folder)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from hodsim.apps.arguments import load_shapes
+from hodsim.apps.arguments import trained_under
 from hodsim.fem import Rayleigh
 from hodsim.reduced import ReducedModel
 from hodsim.subspace import Model, modal
@@ -42,7 +42,7 @@ class Session:
     def __init__(self, file: Path, folder: Path, *, seed: int = 0):
         loaded = Model.load(file)
         models = {"network": ReducedModel.of(loaded), "modal": ReducedModel(loaded.full, modal(loaded.full, 6))}
-        self.player = Player(models, load_shapes(loaded), dt=0.01)
+        self.player = Player(models, trained_under(loaded), dt=0.01)
         self.player.warm_up()
         self.hand, self.history = Hand(self.player), History(self.player)
         self.rng, self._file = np.random.default_rng(seed), folder / "recording.json"
