@@ -1,4 +1,4 @@
-"""All trials, or those whose name holds a word: python -m tests.faults [--times N] [WORD]"""
+"""All trials, or those whose name holds one of some words: python -m tests.faults [--times N] [WORD ...]"""
 
 import argparse
 import tempfile
@@ -10,13 +10,13 @@ from .study import Study
 from .trials import everything
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("word", nargs="?", default="", help="only trials that have this in their name")
+parser.add_argument("words", nargs="*", default=[""], help="only trials that have one of these in their name")
 parser.add_argument("--times", type=int, default=3, help="of what is drawn at random")
 options = parser.parse_args()
 failed, counts, started = [], Counter(), time.monotonic()
 with tempfile.TemporaryDirectory() as folder:
     study = Study(Path(folder) / "study")
-    trials = [trial for trial in everything(study, options.times) if options.word in trial.name]
+    trials = [trial for trial in everything(study, options.times) if any(word in trial.name for word in options.words)]
     for number, trial in enumerate(trials, 1):
         try:
             faults = trial.faults()
