@@ -149,6 +149,21 @@ def test_a_wrong_change_is_named_by_every_command_before_it_begins(folder, argum
     assert not (folder / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("mesh", "info", "body.msh", "--picture", "none.png", "--density", "nan"), "--density is nan; expected a finite number greater than 0"),
+        (("simulate", "study/model.hod", "--output", "none.csv", "--tip", 0, "nan", 0), "--tip holds 1 value(s) that are not finite"),
+        (("simulate", "study/model.hod", "--output", "none.csv", "--twist", "inf"), "--twist holds 1 value(s) that are not finite"),
+        (("view", "study/model.hod", "--headless", "--output", "none.png", "--body", "nan", 0, 0), "--body holds 1 value(s) that are not finite"),
+    ],
+)
+def test_an_option_that_is_no_number_is_named(folder, arguments, sentence):
+    run = hodsim(*arguments, folder=folder)
+    assert run.returncode == 1 and run.stderr.startswith(f"hodsim: {sentence}") and run.stderr.count("\n") == 1
+    assert not list(folder.glob("none.*"))
+
+
 def test_results_of_other_settings_are_not_mixed_in(folder):
     run = hodsim("snapshots", "body.toml", "--set", "material.density=500", folder=folder)
     assert run.returncode == 1
