@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -162,6 +163,13 @@ def test_an_option_that_is_no_number_is_named(folder, arguments, sentence):
     run = hodsim(*arguments, folder=folder)
     assert run.returncode == 1 and run.stderr.startswith(f"hodsim: {sentence}") and run.stderr.count("\n") == 1
     assert not list(folder.glob("none.*"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_want_of_memory_ends_with_one_sentence(error, tmp_path, monkeypatch):
+    monkeypatch.setattr(TetMesh, "box", Mock(side_effect=error))
+    run = hodsim("mesh", "beam", "--size", 1, 1, 1, "--divisions", 1, 1, 1, "made.msh", folder=tmp_path)
+    assert run.returncode == 1 and run.stderr.startswith("hodsim: there is not enough memory.") and run.stderr.count("\n") == 1
 
 
 def test_results_of_other_settings_are_not_mixed_in(folder):
