@@ -13,6 +13,7 @@ from hodsim.fem import NeoHookean, StVK, traction
 from hodsim.mesh import TetMesh
 from hodsim.project import Project, Settings, toml
 from hodsim.snapshots import LoadCase, sweep
+from hodsim.subspace.modal import vibrations
 from hodsim.trainers.autoencoder import Training
 
 CASES = """
@@ -85,6 +86,8 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "loads.tractions": [("{lid = 0}", "greater than 0"), ("3", "a section"), ('{lid = "much"}', "a number")],
     "loads.forces": [("{lid = -1}", "greater than 0"), ("[1]", "a section"), ("{lid = [1, 2, 3]}", "a number")],
     "sweep.shapes": [("3", "a list"), ("[1]", "text in quotes"), ('["lid"]', "one of tip, body, twist")],
+    "sweep.signals": [("[]", "at least 1"), ('["knock"]', "'piecewise'"), ('"impulse"', "a list")],
+    "sweep.strength": POSITIVE,
     "sweep.train": WHOLE,
     "sweep.validation": WHOLE,
     "sweep.test": WHOLE,
@@ -181,6 +184,14 @@ def test_the_project_of_the_second_body_reads():
 
 def test_defaults_of_training_are_those_of_the_trainer(project):
     assert Training.of(project('mesh = "body.msh"')) == Training()
+
+
+def test_a_sweep_knows_the_frequencies_of_the_body_that_it_is_to_shake(project):
+    resonant = project(SMALL, 'sweep.signals=["resonance"]', "sweep.shapes=['tip']")
+    lowest = vibrations(resonant.full, 3)[1] / (2 * np.pi)
+    for case in resonant.cases:
+        for _, signal in case.terms:
+            assert min(abs(signal.frequency / lowest - 1)) <= 0.05
 
 
 def test_cases_of_ones_own_take_the_place_of_the_sweep(project):

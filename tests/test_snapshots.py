@@ -13,7 +13,7 @@ from hodsim import storage
 from hodsim.dynamics import simulate
 from hodsim.fem import FullModel, NeoHookean
 from hodsim.snapshots import BENDING, LoadCase, Periodic, Piecewise, Record, Snapshots, bending_loads, generate_snapshots, sweep
-from hodsim.snapshots.cases import FAMILIES, families
+from hodsim.snapshots.design import FAMILIES, KINDS, families
 from hodsim.snapshots.generate import _ctrl_c_remembered
 from hodsim.snapshots.trajectories import Source
 from hodsim.storage import reserved
@@ -55,8 +55,43 @@ def test_further_shapes_act_alone_and_at_once_and_leave_the_sweep_without_them_a
                for case in drawn for shape, signal in case.terms if isinstance(signal, Piecewise))  # fmt: skip
 
 
+def test_every_kind_of_signal_does_what_its_name_says():
+    def signals(kind, **options):
+        cases = sweep(train=12, shapes=("tip",), signals=(kind,), duration=2.0, **options)
+        return [signal for case in cases for _, signal in case.terms]
+
+    times = np.arange(0.005, 2.0, 0.005)
+    for drawn in signals("static"):
+        size = np.linalg.norm([drawn(t) for t in times], axis=1)
+        assert (np.diff(size) > 0).all() and size[0] < 0.01  # it only grows, from nothing
+    for drawn in signals("impulse"):
+        size = np.linalg.norm([drawn(t) for t in times], axis=1)
+        assert 0.03 < (size > 0).mean() < 0.45 and size.max() > 0.2
+    for drawn in signals("resonance", frequencies=(1.5, 9.0)):
+        assert min(abs(drawn.frequency / f - 1) for f in (1.5, 9.0)) <= 0.05
+        assert np.linalg.norm(drawn.amplitude) <= 0.3
+
+
+def test_only_training_cases_go_beyond_the_nominal_range():
+    def largest(split, **options):
+        cases = sweep(train=40, test=40, shapes=("tip",), signals=("periodic",), **options)
+        return max(np.linalg.norm(signal.amplitude) for case in cases if case.split == split for _, signal in case.terms)
+
+    assert largest("train", strength=1.5) == pytest.approx(1.5 * largest("train")) and largest("train") <= 1
+    assert largest("test", strength=1.5) == largest("test")
+
+
+def test_unknown_signals_and_resonance_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"signals are \['knock'\]; expected some of piecewise"):
+        sweep(train=1, signals=("knock",))
+    with pytest.raises(ValueError, match="there are no frequencies"):
+        sweep(train=1, signals=("resonance",))
+    with pytest.raises(ValueError, match=r"signals are \[\]"):
+        sweep(train=1, signals=())
+
+
 def test_load_cases_survive_json():
-    for case in sweep(train=12, test=12):
+    for case in sweep(train=12, test=12, signals=KINDS, frequencies=(2.0,)):
         assert LoadCase.from_json(case.to_json()) == case
 
 

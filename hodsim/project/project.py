@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ from hodsim.snapshots import LoadCase, LoadShapes, Snapshots, generate_snapshots
 from hodsim.snapshots.generate import Progress
 from hodsim.storage import reserved, write_atomically
 from hodsim.subspace.archive import MATERIALS
+from hodsim.subspace.modal import vibrations
 
 FILE = "project.toml"
 SHIPPED = "hodsim:"  # begins the name of a mesh that comes with hodsim
@@ -136,9 +138,17 @@ class Project:
         return (toml.read(file) if file.exists() else self.settings).sweep.added
 
     def _sweep(self, **sizes: int) -> list[LoadCase]:
-        s = self.settings.simulation
-        shapes = self.settings.sweep.shapes or tuple(self.settings.loads.shapes)
-        return sweep(**sizes, seed=self.settings.seed, duration=s.steps * s.dt, shapes=shapes)
+        s, how = self.settings.simulation, self.settings.sweep
+        return sweep(
+            **sizes, seed=self.settings.seed, duration=s.steps * s.dt, shapes=how.shapes or tuple(self.settings.loads.shapes),
+            signals=how.signals, strength=how.strength, frequencies=self._frequencies if "resonance" in how.signals else (),
+        )  # fmt: skip
+
+    @cached_property
+    def _frequencies(self) -> tuple[float, ...]:
+        """The body's lowest three [Hz], for resonance."""
+        _, omega = vibrations(self.full, 3)
+        return tuple(float(w) / (2 * math.pi) for w in omega)
 
     def generate(self, *, workers: int, scheduler: str | None = None, progress: Progress | None = None) -> Snapshots:
         """The snapshots, of which those that are not there yet are simulated."""
@@ -196,7 +206,7 @@ class Project:
 def _physics(settings: Settings) -> dict[str, Any]:
     """What the snapshots depend on; how many cases there are may change, and a case is compared by itself."""
     said = settings.model_dump(mode="json", exclude=FREE | {"cases"})
-    said["sweep"] = {name: said["sweep"][name] for name in ("precision", "shapes")}
+    said["sweep"] = {name: said["sweep"][name] for name in ("precision", "shapes", "signals", "strength")}
     return said
 
 

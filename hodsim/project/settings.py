@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=0, le=MANY)]
 PositiveInt = Annotated[int, Field(gt=0, le=MANY)]
 Width = Annotated[int, Field(gt=0, le=WIDEST)]
 LAWS = Literal["StVK", "NeoHookean", "StableNeoHookean"]
+SIGNALS = Literal["piecewise", "periodic", "static", "impulse", "resonance"]
 RATIO = Field(gt=-1, lt=0.5)
 
 
@@ -82,6 +83,10 @@ class Sweep(Section):
     validation: PositiveInt = Field(default=10, description="load cases to choose by")
     test: PositiveInt = Field(default=20, description="load cases held out for the report")
     shapes: tuple[str, ...] = Field(default=(), description='load shapes to draw from, ["tip", "traction NAME"] for one; [] for all there are')
+    signals: tuple[SIGNALS, ...] = Field(
+        default=("piecewise", "periodic"), min_length=1, description="in turn: piecewise, periodic, static, impulse, resonance"
+    )
+    strength: PositiveFloat = Field(default=1.0, description="loads of training cases reach so many times [loads]; the others stay within")
     added: tuple[Count, ...] = Field(default=(), description="numbers of further cases to train on, as `hodsim train --target-error` picks them")
     precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64, of what is stored")
 

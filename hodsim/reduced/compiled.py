@@ -275,17 +275,24 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
 
 
 def _blocks(full: FullModel, subspace: Subspace, chosen: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """What the plan says of chosen elements (n,) with weights (n,): blocks of one material, one after the other."""
+    """What the plan says of chosen elements (n,) with weights (n,): blocks of one material, one after the other, each filled up to whole vectors
+    with elements that have no volume and stay undeformed."""
     shares = full.material.shares(chosen) if len(chosen) else []
-    order = np.concatenate([np.empty(0, np.int64), *(positions for _, positions in shares)])
-    operators = [strain_operator(full, subspace, chosen[positions]) for _, positions in shares]
+    strains, rests, volumes = [np.empty((0, subspace.width))], [np.empty(0)], [np.empty(0)]
+    for _, positions in shares:
+        n = len(positions)
+        more = -n % kernel.ELEMENTS
+        strain, rest = strain_operator(full, subspace, chosen[positions])
+        strains.append(np.pad(strain.reshape(9, n, -1), ((0, 0), (0, more), (0, 0))).reshape(9 * (n + more), -1))
+        rests.append(np.hstack([rest.reshape(9, n), np.eye(3).reshape(9, 1).repeat(more, axis=1)]).ravel())
+        volumes.append(np.pad(weights[positions] * full.elements.volumes[chosen[positions]], (0, more)))
     return {
         "laws": np.array([kernel.addresses(type(material)) for material, _ in shares], np.int64).reshape(-1, 3),
         "constants": np.array([[*cast(Isotropic, material).constants, 0.0][:3] for material, _ in shares]).reshape(-1, 3),
-        "ends": np.cumsum([len(positions) for _, positions in shares], dtype=np.int64),
-        "strain": np.concatenate([np.empty((0, subspace.width)), *(strain for strain, _ in operators)]),
-        "rest": np.concatenate([np.empty(0), *(rest for _, rest in operators)]),
-        "volumes": (weights * full.elements.volumes[chosen])[order],
+        "ends": np.cumsum([len(block) for block in volumes[1:]], dtype=np.int64),
+        "strain": np.concatenate(strains),
+        "rest": np.concatenate(rests),
+        "volumes": np.concatenate(volumes),
     }
 
 

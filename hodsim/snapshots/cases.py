@@ -1,15 +1,14 @@
-"""Load cases as data: load shapes times signals in time, and seeded sweeps of them."""
+"""Load cases as data: load shapes times signals in time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from hodsim.fem import Load
-from hodsim.snapshots.shapes import BENDING, LoadShapes
+from hodsim.snapshots.shapes import LoadShapes
 
 SPLITS = ("train", "validation", "test")
 
@@ -75,55 +74,3 @@ class LoadCase:
 
 def _as_tuple(value):
     return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
-
-
-FAMILIES = (("tip",), ("body",), ("tip", "twist"), ("body", "twist"), ("tip", "body"), ("gravity",))
-
-
-def families(shapes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """What acts together in load cases of these shapes: those of FAMILIES that need no other, each shape that is in none of them alone, and all
-    of the latter at once. Those of FAMILIES where the shapes are those of `bending_loads`."""
-    known = tuple(family for family in FAMILIES if {"body" if shape == "gravity" else shape for shape in family} <= {*shapes})
-    further = tuple(shape for shape in shapes if not any(shape in family for family in known))
-    return known + tuple((shape,) for shape in further) + ((further,) if len(further) > 1 else ())
-
-
-def sweep(
-    *, train: int, validation: int = 0, test: int = 0, seed: int = 0, duration: float = 2.0, shapes: Sequence[str] = BENDING
-) -> list[LoadCase]:
-    """Load cases of shapes: their families in turn, every other one piecewise or periodic, from a generator of its own each.
-
-    A case depends on the shapes, the seed, its split and its number alone, so that a longer sweep contains the shorter ones.
-    """
-    together = families(shapes)
-    cases = []
-    for stream, (split, number) in enumerate(zip(SPLITS, (train, validation, test), strict=True)):
-        for index in range(number):
-            generator = np.random.default_rng([seed, stream, index])
-            family = together[index % len(together)]
-            periodic = bool((index // len(together) + index) % 2)
-            terms = tuple(_term(shape, periodic, duration, generator) for shape in family)
-            cases.append(LoadCase(f"{split}-{index:04d}", split, terms))
-    return cases
-
-
-def _term(shape: str, periodic: bool, duration: float, generator: np.random.Generator) -> tuple[str, Piecewise | Periodic]:
-    components = 1 if shape == "twist" else 3
-    if shape == "gravity":  # switched on at once and kept
-        return "body", Piecewise((duration,), (_amplitude(components, generator),))
-    if periodic:
-        frequency = float(np.exp(generator.uniform(np.log(0.25), np.log(3.0))))
-        return shape, Periodic(_amplitude(components, generator), frequency, float(generator.uniform(0, 2 * np.pi)))
-    ends, values = [], []
-    while not ends or ends[-1] < duration:
-        ends.append((ends[-1] if ends else 0.0) + float(generator.uniform(0.15, 0.7)))
-        released = generator.random() < 0.25
-        values.append((0.0,) * components if released else _amplitude(components, generator))
-    return shape, Piecewise(tuple(ends), tuple(values))
-
-
-def _amplitude(components: int, generator: np.random.Generator) -> tuple[float, ...]:
-    """A direction uniform on the sphere times a magnitude uniform in [0.1, 1]."""
-    direction = generator.standard_normal(components)
-    direction *= generator.uniform(0.1, 1.0) / np.linalg.norm(direction)
-    return tuple(float(value) for value in direction)

@@ -7,7 +7,7 @@ the face of all this.
 """
 
 from hodsim.reduced.kernel.equation import EULER_LAGRANGE, VARIATIONAL, Equation
-from hodsim.reduced.kernel.laws import LAWS, addresses
+from hodsim.reduced.kernel.laws import ELEMENTS, LAWS, addresses
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
 from hodsim.reduced.kernel.plan import SILU, SQUARE, Plan
 from hodsim.reduced.kernel.product import ROWS
@@ -15,6 +15,7 @@ from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollout, rollou
 
 __all__ = [
     "CONVERGED",
+    "ELEMENTS",
     "EULER_LAGRANGE",
     "LAWS",
     "NOT_FINITE",

@@ -33,16 +33,9 @@ def call_laws(plan, work, which, out, size):
 @compiled
 def element_stress(plan, work):
     """P of the elements times their weighted volumes, from D g, which becomes F."""
-    strain, stress, volumes, first = work.strain, work.stress, plan.volumes, 0
-    for i in range(9 * len(volumes)):
-        strain[i] += plan.rest[i]
-    call_laws(plan, work, STRESS, stress, 9)
-    for block in range(len(plan.ends)):
-        n = plan.ends[block] - first
-        for i in range(9):
-            for e in range(n):
-                stress[9 * first + i * n + e] *= volumes[first + e]
-        first = plan.ends[block]
+    for i in range(len(plan.rest)):
+        work.strain[i] += plan.rest[i]
+    call_laws(plan, work, STRESS, work.stress, 9)
 
 
 @compiled

@@ -16,7 +16,7 @@ import numpy as np
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
 from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
 from hodsim.reduced.kernel.plan import compiled, merged
-from hodsim.reduced.kernel.product import lanes_of_strains
+from hodsim.reduced.kernel.product import lanes_of_strains, square_of_lanes
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
 
@@ -81,7 +81,7 @@ def tangent(plan, work, equation, T):
         for i in range(inertial):
             for k in range(len(T)):
                 dP[k, n9 + i] = accelerated[i, k] + (drag[i, k] if damped else 0.0)
-    np.dot(dF, dP.T, square)
+    square_of_lanes(dF, dP, len(T), square)
     if len(plan.cubic):
         cubic_stiffness(plan, work)
         np.dot(work.hessian, lanes[0], work.products)

@@ -2,12 +2,15 @@
 compiled with all of them in it.
 
 Every law has the same arguments: F (9, n), its lanes dF (lanes, width), of which the first 9 n are used, weights (n,), constants, and what is
-written: the stress (9, n), its weighted variation (lanes, width), or the energy density (n,).
+written: the weighted stress (9, n), its variation (lanes, width), or the energy density (n,), which no weight multiplies. n is a multiple of
+ELEMENTS: so many are done at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from llvmlite import ir
@@ -16,11 +19,71 @@ from numba.extending import intrinsic
 
 from hodsim.fem import kernels
 from hodsim.fem.materials import Material, NeoHookean, StableNeoHookean, StVK
+from hodsim.reduced.kernel import stresses, vectors
 from hodsim.reduced.kernel.plan import digest
+from hodsim.reduced.kernel.vectors import INDEX, Vector, through
 
 ADDRESS, COUNT = types.CPointer(types.float64), types.intp
 SIGNATURE = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, COUNT)
 STRESS, VARIATION, ENERGY = 0, 1, 2
+ELEMENTS = 4
+
+
+def stress_written(stress) -> Callable[..., None]:
+    """The weighted stress(F, constants), as an intrinsic with the arguments of a law."""
+
+    @intrinsic
+    def write(typing, F, dF, weights, c, P, n, lanes, width):
+        def generate(context, builder, signature, arguments):
+            F, _, weights, c, P, n, *_ = arguments
+            constants = _constants(builder, c)
+            with through(builder, INDEX(0), n, ELEMENTS) as e:
+                _store(builder, P, n, e, Vector.load(builder, weights, e, ELEMENTS) * stress(_matrix(builder, F, n, e), *constants))
+            return context.get_dummy_value()
+
+        return types.void(F, dF, weights, c, P, n, lanes, width), generate
+
+    return cast(Callable[..., None], write)
+
+
+def variation_written(variation) -> Callable[..., None]:
+    """The weighted variation(F, dF, constants) of each lane, as an intrinsic with the arguments of a law."""
+
+    @intrinsic
+    def write(typing, F, dF, weights, c, dP, n, lanes, width):
+        def generate(context, builder, signature, arguments):
+            F, dF, weights, c, dP, n, lanes, width = arguments
+            constants = _constants(builder, c)
+            with through(builder, INDEX(0), n, ELEMENTS) as e:
+                deformed, weight = _matrix(builder, F, n, e), Vector.load(builder, weights, e, ELEMENTS)
+                with through(builder, INDEX(0), lanes, 1) as k:
+                    lane = builder.add(builder.mul(k, width), e)
+                    _store(builder, dP, n, lane, weight * variation(deformed, _matrix(builder, dF, n, lane), *constants))
+            return context.get_dummy_value()
+
+        return types.void(F, dF, weights, c, dP, n, lanes, width), generate
+
+    return cast(Callable[..., None], write)
+
+
+def _constants(builder, c):
+    return [Vector.spread(builder, c, INDEX(i), ELEMENTS) for i in range(3)]
+
+
+def _matrix(builder, base, n, e):
+    """Of ELEMENTS elements from the e-th on, (3, 3) vectors of the entries."""
+    entries = [Vector.load(builder, base, builder.add(builder.mul(INDEX(i), n), e), ELEMENTS) for i in range(9)]
+    return np.array(entries, dtype=object).reshape(3, 3)
+
+
+def _store(builder, base, n, e, matrix):
+    for i, entry in enumerate(matrix.ravel()):
+        entry.store(base, builder.add(builder.mul(INDEX(i), n), e))
+
+
+write_stvk_stress, write_stvk_variation = stress_written(stresses.stvk), variation_written(stresses.stvk_variation)
+write_neo_hookean_stress, write_neo_hookean_variation = stress_written(stresses.neo_hookean), variation_written(stresses.neo_hookean_variation)
+write_stable_stress, write_stable_variation = stress_written(stresses.stable_neo_hookean), variation_written(stresses.stable_neo_hookean_variation)
 
 
 def laws(sources):
@@ -28,12 +91,11 @@ def laws(sources):
 
     def stvk_stress(F, dF, weights, c, P, n, lanes, width):
         _ = sources
-        kernels.stvk_stress(carray(F, (3, 3, n)), c[0], c[1], carray(P, (3, 3, n)))
+        write_stvk_stress(F, dF, weights, c, P, n, lanes, width)
 
     def stvk_variation(F, dF, weights, c, dP, n, lanes, width):
         _ = sources
-        d, p = carray(dF, (lanes, width)), carray(dP, (lanes, width))
-        kernels.stvk_variation(carray(F, (3, 3, n)), d, carray(weights, n), c[0], c[1], p)
+        write_stvk_variation(F, dF, weights, c, dP, n, lanes, width)
 
     def stvk_energy(F, dF, weights, c, energy, n, lanes, width):
         _ = sources
@@ -41,12 +103,11 @@ def laws(sources):
 
     def neo_hookean_stress(F, dF, weights, c, P, n, lanes, width):
         _ = sources
-        kernels.neo_hookean_stress(carray(F, (3, 3, n)), c[0], c[1], carray(P, (3, 3, n)))
+        write_neo_hookean_stress(F, dF, weights, c, P, n, lanes, width)
 
     def neo_hookean_variation(F, dF, weights, c, dP, n, lanes, width):
         _ = sources
-        d, p = carray(dF, (lanes, width)), carray(dP, (lanes, width))
-        kernels.neo_hookean_variation(carray(F, (3, 3, n)), d, carray(weights, n), c[0], c[1], p)
+        write_neo_hookean_variation(F, dF, weights, c, dP, n, lanes, width)
 
     def neo_hookean_energy(F, dF, weights, c, energy, n, lanes, width):
         _ = sources
@@ -54,12 +115,11 @@ def laws(sources):
 
     def stable_neo_hookean_stress(F, dF, weights, c, P, n, lanes, width):
         _ = sources
-        kernels.stable_neo_hookean_stress(carray(F, (3, 3, n)), c[0], c[1], c[2], carray(P, (3, 3, n)))
+        write_stable_stress(F, dF, weights, c, P, n, lanes, width)
 
     def stable_neo_hookean_variation(F, dF, weights, c, dP, n, lanes, width):
         _ = sources
-        d, p = carray(dF, (lanes, width)), carray(dP, (lanes, width))
-        kernels.stable_neo_hookean_variation(carray(F, (3, 3, n)), d, carray(weights, n), c[0], c[1], c[2], p)
+        write_stable_variation(F, dF, weights, c, dP, n, lanes, width)
 
     def stable_neo_hookean_energy(F, dF, weights, c, energy, n, lanes, width):
         _ = sources
@@ -72,7 +132,7 @@ def laws(sources):
     }
 
 
-LAWS = laws(digest(kernels.__file__, __file__))
+LAWS = laws(digest(kernels.__file__, stresses.__file__, vectors.__file__, __file__))
 
 
 @lru_cache

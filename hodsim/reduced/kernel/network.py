@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hodsim.reduced.kernel.plan import SQUARE, compiled, merged
+from hodsim.reduced.kernel.activation import activate
+from hodsim.reduced.kernel.plan import compiled
+from hodsim.reduced.kernel.product import lanes_of_neurons, square_of_neurons
 
 
 @compiled
@@ -35,15 +37,6 @@ def seed(plan, work, block, slope):
         if len(widths) > 1:
             for i in range(widths[1]):
                 before[0, block, i, k] = slope * network[i * r + k]
-
-
-@merged
-def silu(x):
-    """x sigmoid(x) and its three derivatives."""
-    sigmoid = 1 / (1 + np.exp(-x))
-    slope = sigmoid * (1 - sigmoid)
-    third = slope * (3 * (1 - 2 * sigmoid) + x * (1 - 6 * slope))
-    return x * sigmoid, sigmoid + x * slope, slope * (2 + x * (1 - 2 * sigmoid)), third
 
 
 @compiled
@@ -66,12 +59,10 @@ def propagate_values(plan, work, blocks):
             else:
                 np.dot(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
         for i in range(n_out):
-            x = z[0, i] + bias[i]
-            if plan.activation == SQUARE:
-                y[0, i], slopes[0, i], slopes[1, i], slopes[2, i] = x * x, 2 * x, 2.0, 0.0
-            else:
-                y[0, i], slopes[0, i], slopes[1, i], slopes[2, i] = silu(x)
-            if blocks == 3:
+            z[0, i] += bias[i]
+        activate(plan.activation, z[0], n_out, y[0], slopes)
+        if blocks == 3:
+            for i in range(n_out):
                 y[1, i] = slopes[0, i] * z[1, i]
                 y[2, i] = slopes[1, i] * z[1, i] ** 2 + slopes[0, i] * z[2, i]
     for b in range(blocks):
@@ -96,7 +87,7 @@ def propagate_lanes(plan, work, blocks):
         after = work.after[l] if l < layers - 1 else own[:, r:]
         if l > 0:
             for b in range(blocks):
-                np.dot(weights, work.after[l - 1, b, :n_in], before[b, :n_out])
+                lanes_of_neurons(weights, work.after[l - 1, b, :n_in], before[b])
         for i in range(n_out):
             s1 = slopes[0, i]
             for k in range(L):
@@ -110,7 +101,7 @@ def propagate_lanes(plan, work, blocks):
                     after[2, i, k] = acceleration * z_k + twice * z_vk + s1 * z_ak
     if len(plan.mixing):
         for b in range(blocks):
-            np.dot(plan.mixing, own[b], work.lanes[b])
+            lanes_of_neurons(plan.mixing, own[b], work.lanes[b])
 
 
 @compiled
@@ -144,14 +135,17 @@ def pull_back(plan, work, p, R):
 
 @compiled
 def add_curvature(plan, work, square):
-    """Add p . D^2 g to square (L, L), for the p of the last `pull_back`, where the lanes are."""
+    """Add p . D^2 g to square (L, L), for the p of the last `pull_back`, where the lanes are; overwrites the lanes after each layer."""
     widths = plan.widths
     r, L = widths[0], square.shape[0]
-    adjoint, slopes, A = work.adjoint, work.slopes, work.before
     for l in range(len(widths) - 1):
-        for i in range(widths[l + 1]):
-            t = adjoint[l, i] * slopes[l, 1, i]
-            for k in range(r):
-                scale = t * A[l, 0, i, k]
-                for j in range(L):
-                    square[k, j] += scale * A[l, 0, i, j]
+        n = widths[l + 1]
+        A, scaled = work.before[l, 0, :n], work.after[l, 0, :n]
+        for i in range(n):
+            t = work.adjoint[l, i] * work.slopes[l, 1, i]
+            for k in range(L):
+                scaled[i, k] = t * A[i, k]
+        square_of_neurons(scaled, A, r, work.square[1])
+        for k in range(r):
+            for j in range(L):
+                square[k, j] += work.square[1, k, j]

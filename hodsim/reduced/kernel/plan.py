@@ -18,6 +18,7 @@ merged = njit(inline="always", **OPTIONS)  # into its one caller: on its own it 
 
 SILU, SQUARE = 0, 1  # activations
 LANES = 8  # lanes come in multiples of it: what one vector instruction holds
+NEURONS = 4  # room for neurons comes in multiples of it, and so many are done at a time
 
 
 def digest(*files: str) -> str:
@@ -44,7 +45,7 @@ class Plan(NamedTuple):
     strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n' + e of a block of D is F_ij of its e-th
     root: np.ndarray  # R (k, m)
     rest: np.ndarray  # F0 (9 n,), in blocks
-    volumes: np.ndarray  # weighted (n,) [m^3]
+    volumes: np.ndarray  # weighted (n,) [m^3]; elements of volume 0 fill a block up to whole vectors
     cubic: np.ndarray  # K (N, N) over the monomials of a cubic potential, or (0, 0)
     pull: np.ndarray  # R^-T B (k, M), of forces on the decoder's own features
     drag: np.ndarray  # R^-T C (k, m), or (0, m) without damping
@@ -91,7 +92,7 @@ class Work(NamedTuple):
 @compiled
 def workspace(plan):
     widths, N = plan.widths, len(plan.cubic)
-    layers, w, r, k, M = len(widths) - 1, widths.max(), widths[0], len(plan.pull), plan.mixing.shape[1]
+    layers, w, r, k, M = len(widths) - 1, NEURONS * ((widths.max() + NEURONS - 1) // NEURONS), widths[0], len(plan.pull), plan.mixing.shape[1]
     L = LANES * ((r + LANES - 1) // LANES)
     m, rows = plan.strain.shape
     of_cubic = m if N > 0 else 0
