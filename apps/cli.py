@@ -35,6 +35,8 @@ for command in (beam, init, snapshots, train, simulate, view, report, export, be
     app.command()(command)
 app.add_typer(mesh)
 
+OUT_OF_MEMORY = ("allocate", "can't start new thread")  # in RuntimeErrors, PyTorch's and Python's
+
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one sentence and exit status 1, Ctrl-C with 130."""
@@ -51,7 +53,7 @@ def main() -> None:
         complain(_sentence(error))
         sys.exit(1)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # which is how PyTorch says it
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         complain("there is not enough memory. What was finished is kept; a smaller mesh, fewer workers or fewer load cases take less.")
         sys.exit(1)

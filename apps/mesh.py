@@ -10,6 +10,7 @@ import typer
 
 from hodsim.apps.arguments import Set
 from hodsim.apps.console import facts, say, working
+from hodsim.checks import positive
 from hodsim.mesh import TetMesh
 from hodsim.mesh import fill as fill_surface
 from hodsim.project import Project
@@ -30,6 +31,8 @@ def info(
 
     Example: hodsim mesh info body.vtu --density 1100          or          hodsim mesh info body.toml --set pins.on='["wall"]'
     """
+    if density is not None:
+        positive("--density", density)
     if file.suffix == ".toml" or file.is_dir():
         project = Project.open(file, set or ())
         body, weighs, told = project.mesh, project.density, of_project(project)

@@ -13,6 +13,7 @@ import typer
 from hodsim import dynamics, fem
 from hodsim.apps.arguments import ModelPath, Set, model_file, time_step, trained_under
 from hodsim.apps.console import progress_bar, say
+from hodsim.checks import finite
 from hodsim.fem import FullModel
 from hodsim.mesh import MOTIONS, TetMesh, save_motion
 from hodsim.reduced import CompiledStep, ReducedModel, simulate_with_fallback
@@ -57,7 +58,8 @@ def simulate(
     loaded = Model.load(file)
     full, reduced = loaded.full, ReducedModel.of(loaded)
     shapes = trained_under(loaded)
-    load = shapes["tip"] @ tip + shapes["body"] @ body + shapes["twist"] @ [twist]
+    given = (("tip", tip), ("body", body), ("twist", (twist,)))
+    load = np.sum([shapes[name] @ finite(f"--{name}", np.array(amplitudes, float)) for name, amplitudes in given], axis=0)
     for named, on_group in ((traction, fem.group_traction), (force, fem.group_force)):
         if named is not None:
             load = load + on_group(full, named[0], named[1:])

@@ -7,11 +7,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from hodsim.apps.arguments import Set, model_file, trained_under
 from hodsim.apps.console import progress_bar, say, working
-from hodsim.checks import positive
+from hodsim.checks import finite, positive
 from hodsim.fem import FullModel
 from hodsim.reduced import ReducedModel
 from hodsim.snapshots import Snapshots
@@ -73,6 +74,7 @@ def show(
         raise ValueError(f"colour is {colour!r}; expected none, {', '.join(FIELDS)}")
     loaded = Model.load(file)
     interval = positive("dt", loaded.notes.get("dt", DEFAULT_DT) if dt is None else dt)
+    first_load = finite("--body", np.array(body, float))
     check_pinned(file, loaded)
     title = f"{loaded.subspace.name}, {file.name}"
     live = output is None and replay is None  # a film and a replay are the same whenever they are made: all their steps are compiled ones
@@ -80,7 +82,7 @@ def show(
     def make() -> Player:
         player = make_player(file, loaded, beside, interval)
         if replay is None:
-            player.amplitudes["body"][:] = body
+            player.amplitudes["body"][:] = first_load
         else:
             player.replay(Recording.load(replay, loaded.full, {name: len(values) for name, values in player.amplitudes.items()}))
         if live or player.is_compiled:

@@ -44,6 +44,8 @@ CONFINED = {
     "torch": {"checks", "multicomplex", "contractive", "optim", "pinn", "fem", "subspace", "reduced", "report", "trainers", "benchmarks", "apps"},
 }
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60  # of a function without its docstring
+LONG_FOR_A_REASON = {"newton"}  # of the kernel: one place where the residual is evaluated, because it is compiled into each that there is
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "helpers", "misc", "tools"}
 
 
@@ -181,6 +183,18 @@ def test_nothing_global_is_set(module):
 @every_module
 def test_a_module_says_what_it_is_in_its_first_line(module):
     assert ast.get_docstring(module.tree) or not module.tree.body, f"{module.where(1)} has no docstring"
+
+
+@pytest.mark.parametrize("folder", [*PLACES, "tests"])
+def test_files_and_functions_are_short(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("\n") <= LINES_OF_A_FILE, f"{file} has {text.count(chr(10))} lines; split it by what it does"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.name not in LONG_FOR_A_REASON:
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = node.end_lineno - body[0].lineno + 1 if body else 0
+                assert lines <= LINES_OF_A_FUNCTION, f"{file}:{node.lineno} {node.name} has {lines} lines; name its parts"
 
 
 def test_names_of_files_say_what_is_in_them():

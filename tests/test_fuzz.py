@@ -16,8 +16,8 @@ from hodsim.project import toml
 from hodsim.snapshots import Record
 from hodsim.subspace import Model
 
-if not hasattr(signal, "SIGALRM"):
-    pytest.skip("a reader that hangs is stopped by an alarm, which this system does not have", allow_module_level=True)
+if not hasattr(signal, "SIGPROF"):
+    pytest.skip("a reader that hangs is stopped by a timer, which this system does not have", allow_module_level=True)
 
 NAMES = (
     "model", "snapshots", "failure", "recording", "project", "checkpoint",

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from .inputs import contents
 from .seeds import Kind
 
-SECONDS = 20  # that reading a few kilobytes may take, on a machine with other work
+SECONDS = 20  # of the processor's time, that reading a few kilobytes may take: on a machine with other work, a clock on the wall proves nothing
 MEGABYTES = 300  # that it may add to what the process takes
 ALLOWED = (ValueError, OSError)  # a sentence for the user
 
@@ -75,13 +75,13 @@ def _read(kind: Kind, file: Path) -> None:
         raise Fault(f"it takes more than {SECONDS} s")
 
     before, random_state = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, random.getstate()
-    on_alarm = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(SECONDS)
+    on_alarm = signal.signal(signal.SIGPROF, hangs)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         kind.read(file)
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, on_alarm)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, on_alarm)
         random.setstate(random_state)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (1024 if sys.platform != "darwin" else 1024**2)
         if grown > MEGABYTES:

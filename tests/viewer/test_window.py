@@ -1,37 +1,18 @@
-"""The real window on a virtual screen, with a real mouse; and the same drawn off screen."""
+"""The real window on a virtual screen, with a real mouse."""
 
-import ctypes
 import json
 import os
 import shutil
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageGrab, ImageSequence
+from PIL import Image
 
-from cases import curved_subspace, small_beam
-from hodsim.apps.view import show
-from hodsim.reduced import ReducedModel
-from hodsim.snapshots import bending_loads
-from hodsim.subspace import Model
-from hodsim.viewer import Player
 from hodsim.viewer.theme import LIGHTS
-
-SECONDS = 60  # for one thing to happen: software draws a few frames a second on a busy machine
-PROGRAM = [sys.executable, str(Path(__file__).with_name("watched_window.py"))]
-KEPT = os.environ.get("HODSIM_SCREENSHOTS")  # a folder: pictures of the screen and what is drawn off screen are kept there
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    full = small_beam()
-    return Model(full, curved_subspace(full), {"dt": 0.01}).save(tmp_path_factory.mktemp("model") / "beam.hod")
+from watching import SECONDS, Screen, blue, session
 
 
 @pytest.fixture(scope="module")
@@ -51,136 +32,6 @@ def screen():
     finally:
         server.terminate()
         server.wait(timeout=10)
-
-
-def environment(display: str | None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    return kept if display is None else {**kept, "DISPLAY": display}
-
-
-class Screen:
-    """A viewer on a virtual screen: what it tells, and the mouse."""
-
-    def __init__(self, display: str, folder: Path, *arguments: object, **variables: str):
-        self._environment, self._display = {**environment(display), **variables}, display
-        self.process = subprocess.Popen(
-            [*PROGRAM, "view", *map(str, arguments)],
-            env=self._environment, cwd=folder, stdout=subprocess.PIPE, stderr=(folder / "stderr").open("w"), text=True,
-        )  # fmt: skip
-        self.frames: list[dict] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            if line.startswith("{"):  # the command speaks, too
-                self.frames.append(json.loads(line))
-
-    @property
-    def now(self) -> dict:
-        return self.frames[-1]
-
-    def until(self, what: str, holds: Callable[[dict], bool], *, seconds: float = SECONDS) -> dict:
-        """Wait for a frame that has something; from now on, not in the past."""
-        seen, deadline = len(self.frames), time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for frame in self.frames[seen:]:
-                if holds(frame):
-                    return frame
-                seen += 1
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        pytest.fail(f"no frame where {what}; exit status {self.process.poll()}, last frame {self.frames[-1:]}")
-
-    def xdotool(self, *words: object) -> str:
-        command = ["xdotool", *map(str, words)]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=SECONDS).stdout
-
-    def place(self) -> tuple[int, tuple[int, int]]:
-        """The X window and its corner on the screen."""
-        identity = self.xdotool("search", "--name", "hodsim").split()[0]
-        shell = dict(line.split("=") for line in self.xdotool("getwindowgeometry", "--shell", identity).split())
-        return int(identity), (int(shell["X"]), int(shell["Y"]))
-
-    def point(self, x: float, y: float) -> None:
-        """Move the mouse to a place in the window, until the window has seen it there."""
-        _, (left, top) = self.place()
-        x, y = round(x), round(y)
-        self.xdotool("mousemove", left + x, top + y)
-        self.until(f"the mouse is at {x}, {y}", lambda frame: np.allclose(frame["mouse"], [x, y], atol=1.5))
-
-    def press(self) -> None:
-        self.xdotool("mousedown", 1)
-        self.until("the mouse is pressed", lambda frame: frame["down"])
-
-    def release(self) -> None:
-        self.xdotool("mouseup", 1)
-        self.until("the mouse is released", lambda frame: not frame["down"])
-
-    def hold(self, key: str, seen: str) -> None:
-        self.xdotool("keydown", key)
-        self.until(f"{key} is down", lambda frame: frame[seen])
-
-    def let_go(self, key: str, seen: str) -> None:
-        self.xdotool("keyup", key)
-        self.until(f"{key} is up", lambda frame: not frame[seen])
-
-    def click(self, label: str) -> None:
-        left, top, right, bottom = self.now["places"][label]
-        self.point((left + right) / 2, (top + bottom) / 2)
-        self.press()
-        self.release()
-
-    def slide(self, label: str, start: float, end: float, *, sliders: int = 3) -> None:
-        """Drag the last of a row of sliders, its label right of it, from one fraction of its length to another."""
-        left, top, right, bottom = self.now["places"][label]
-        right = left + 248
-        left = right - (right - left) / sliders
-        self.point(left + start * (right - left), (top + bottom) / 2)
-        self.press()
-        self.point(left + end * (right - left), (top + bottom) / 2)
-        self.release()
-
-    def picture(self, name: str) -> np.ndarray:
-        """What is on the screen, RGB (height, width, 3); kept where pictures are."""
-        image = ImageGrab.grab(xdisplay=self._display).convert("RGB")
-        keep(image, name)
-        return np.asarray(image).astype(int)
-
-    def close(self) -> int:
-        """Ask the window to close, as its close button does; the exit status."""
-        send_delete(self._display, self.place()[0])
-        return self.process.wait(timeout=SECONDS)
-
-
-def keep(image: Image.Image, name: str) -> None:
-    if KEPT:
-        Path(KEPT).mkdir(parents=True, exist_ok=True)
-        image.save(Path(KEPT) / f"{name}.png")
-
-
-def send_delete(display: str, window: int) -> None:
-    """Send the message WM_DELETE_WINDOW that a window manager sends when its close button is pressed."""
-    x11 = ctypes.CDLL("libX11.so.6")
-
-    class Message(ctypes.Structure):
-        _fields_ = [
-            ("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int), ("display", ctypes.c_void_p),
-            ("window", ctypes.c_ulong), ("message", ctypes.c_ulong), ("format", ctypes.c_int), ("data", ctypes.c_long * 5),
-            ("room", ctypes.c_long * 24),
-        ]  # fmt: skip
-
-    x11.XOpenDisplay.restype, x11.XInternAtom.restype = ctypes.c_void_p, ctypes.c_ulong
-    x11.XInternAtom.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
-    x11.XSendEvent.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
-    x11.XFlush.argtypes = x11.XCloseDisplay.argtypes = [ctypes.c_void_p]
-    connection = x11.XOpenDisplay(display.encode())
-    client_message, atom = 33, x11.XInternAtom(connection, b"WM_DELETE_WINDOW", 0)
-    message = Message(client_message, 0, 1, connection, window, x11.XInternAtom(connection, b"WM_PROTOCOLS", 0), 32, (atom, 0, 0, 0, 0))
-    x11.XSendEvent(connection, window, 0, 0, ctypes.byref(message))
-    x11.XFlush(connection)
-    x11.XCloseDisplay(connection)
 
 
 @pytest.fixture(scope="module")
@@ -352,18 +203,6 @@ def test_closing_the_window_ends_the_process_cleanly(live, folder):
     assert (folder / "stderr").read_text() == ""
 
 
-def session(*, time: float, pull: tuple[float, float, float] | None = None) -> Player:
-    """A body that is loaded for some seconds, half of them pulled, too."""
-    full = small_beam()
-    player = Player({"curved": ReducedModel(full, curved_subspace(full))}, bending_loads(full), dt=0.01)
-    player.amplitudes["tip"][:] = (0, 0, -0.5)
-    player.advance(time / 2, patient=True)
-    if pull is not None:
-        player.pulls[player.tip] = player.full.mesh.vertices[player.tip] + pull
-    player.advance(time / 2, patient=True)
-    return player
-
-
 def test_a_replay_does_in_a_window_what_was_recorded_without_one(model, screen, tmp_path):
     player = session(time=0.4, pull=(0.0, 0.05, 0.05))
     player.recording.save(tmp_path / "session.json")
@@ -388,73 +227,3 @@ def test_the_body_moves_while_the_step_is_being_compiled(screen, model, tmp_path
     finally:
         window.process.kill()
         window.process.wait(timeout=10)
-
-
-def blue(image: np.ndarray) -> np.ndarray:
-    """Mask of the pixels of the first body, and of nothing else that is seen."""
-    return image[..., 2] - image[..., 0] > 40
-
-
-def draw(model: Path | None, folder: Path, *arguments: object) -> None:
-    """`hodsim view` without a display; of the model that comes with hodsim, if none is given."""
-    named = [] if model is None else [str(model)]
-    command = [sys.executable, "-c", "from hodsim.apps.cli import main; main()", "view", *named, *map(str, arguments)]
-    run = subprocess.run(command, env=environment(None), cwd=folder, capture_output=True, text=True, timeout=2 * SECONDS)
-    if "it needs EGL" in run.stderr:
-        pytest.skip("needs EGL (Debian: libegl1, libgl1-mesa-dri)")
-    assert run.returncode == 0, run.stderr
-    assert "Traceback" not in run.stderr
-
-
-def test_a_recording_becomes_a_film_without_a_display(model, tmp_path):
-    session(time=0.2).recording.save(tmp_path / "session.json")
-    draw(model, tmp_path, "--replay", "session.json", "--headless", "--output", "film.gif")
-    frames = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(Image.open(tmp_path / "film.gif"))]
-    assert len(frames) == 6  # 0.2 s at 30 frames a second
-    heights = [np.nonzero(blue(frame))[0].max() for frame in frames]
-    assert heights[-1] > heights[0] + 5  # rows count downwards: it sinks
-
-
-def test_a_load_shows_in_the_picture_drawn_without_a_display(model, tmp_path):
-    draw(
-        model, tmp_path, "--headless", "--output", "down.png", "--frames", 10, "--body", 0, 0, -0.3, "--beside", "modal", "--colour", "none"
-    )
-    keep(Image.open(tmp_path / "down.png"), "headless")
-    image = np.asarray(Image.open(tmp_path / "down.png").convert("RGB")).astype(int)
-    assert 0.005 < blue(image).mean() < 0.5
-
-
-def test_the_beam_that_comes_with_hodsim_is_shown_where_no_model_is_named(tmp_path):
-    draw(None, tmp_path, "--headless", "--output", "beam.png", "--frames", 20, "--beside", "full", "--beside", "modal")
-    image = Image.open(tmp_path / "beam.png")
-    keep(image, "beam")
-    assert 0.005 < blue(np.asarray(image.convert("RGB")).astype(int)).mean() < 0.5
-
-
-def refuse(monkeypatch, error: type[Exception], message: str, file: Path, **options) -> None:
-    """Nothing may be drawn before the refusal."""
-    monkeypatch.setattr("polyscope.init", lambda *_: pytest.fail("a window was opened"))
-    with pytest.raises(error, match=message):
-        show(file, **options)
-
-
-def test_without_a_display_a_window_is_refused_in_words(model, monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    refuse(monkeypatch, ValueError, "no display to open a window on; --headless", model)
-
-
-def test_what_does_not_fit_is_refused_before_a_window_opens(model, monkeypatch, tmp_path):
-    monkeypatch.setenv("DISPLAY", ":99999")
-    foreign = tmp_path / "foreign.hod"
-    foreign.write_bytes(b"nothing of ours")
-    refuse(monkeypatch, FileNotFoundError, "none.hod", tmp_path / "none.hod")
-    refuse(monkeypatch, ValueError, "foreign.hod is corrupt or not a hodsim model file", foreign)
-    refuse(monkeypatch, ValueError, "foreign.hod is corrupt", model, beside=[str(foreign)])
-    refuse(monkeypatch, ValueError, "PCA needs the snapshots", model, beside=["pca"])
-    refuse(monkeypatch, ValueError, "beside is 'something'", model, beside=["something"])
-    refuse(monkeypatch, ValueError, "foreign.hod is corrupt or not a recording", model, replay=foreign)
-    refuse(monkeypatch, ValueError, "expected a name that ends in", model, output=Path("film.avi"))
-    refuse(monkeypatch, ValueError, "draws to a file", model, headless=True)
-    refuse(monkeypatch, ValueError, "colour is 'pink'", model, colour="pink")
-    refuse(monkeypatch, ValueError, "dt is -1", model, dt=-1.0)

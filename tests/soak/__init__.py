@@ -1,0 +1,1 @@
+"""An hour of somebody at the viewer, without the window: `python -m tests.soak`, some minutes of computing."""
