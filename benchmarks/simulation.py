@@ -155,7 +155,7 @@ def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
     An element's stress is some 60, its variation 81 and 9 more a direction; a neuron's activation some 20."""
     r, m = int(plan.widths[0]), len(plan.strain)
     layers = [int(a) * int(b) for a, b in pairwise(plan.widths)]
-    elements, neurons = len(plan.volumes), int(plan.widths[1:].sum())
+    elements, neurons = int(np.count_nonzero(plan.volumes)), int(plan.widths[1:].sum())
     rows = 9 * elements + len(plan.pull) + len(plan.tethers)
     residual = 2 * (sum(layers) + plan.mixing.size + rows * m) + 60 * elements + 20 * neurons
     lanes = sum(layers[1:]) + neurons + plan.mixing.size + rows * m + 90 * elements  # the first layer's are constant
