@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from hodsim.snapshots import BENDING, LoadCase, group_names
+from hodsim.snapshots import BENDING, KINDS, USUAL, Kind, LoadCase, group_names
 
 NonNegative = Annotated[float, Field(ge=0)]
 WIDEST, MANY = 10_000, 1_000_000  # a wider network, or more cases, steps or elements to choose, fit no machine
@@ -15,7 +15,6 @@ Count = Annotated[int, Field(ge=0, le=MANY)]
 PositiveInt = Annotated[int, Field(gt=0, le=MANY)]
 Width = Annotated[int, Field(gt=0, le=WIDEST)]
 LAWS = Literal["StVK", "NeoHookean", "StableNeoHookean"]
-SIGNALS = Literal["piecewise", "periodic", "static", "impulse", "resonance"]
 RATIO = Field(gt=-1, lt=0.5)
 
 
@@ -83,9 +82,7 @@ class Sweep(Section):
     validation: PositiveInt = Field(default=10, description="load cases to choose by")
     test: PositiveInt = Field(default=20, description="load cases held out for the report")
     shapes: tuple[str, ...] = Field(default=(), description='load shapes to draw from, ["tip", "traction NAME"] for one; [] for all there are')
-    signals: tuple[SIGNALS, ...] = Field(
-        default=("piecewise", "periodic"), min_length=1, description="in turn: piecewise, periodic, static, impulse, resonance"
-    )
+    signals: tuple[Kind, ...] = Field(default=USUAL, min_length=1, description="in turn: " + ", ".join(KINDS))
     strength: PositiveFloat = Field(default=1.0, description="loads of training cases reach so many times [loads]; the others stay within")
     added: tuple[Count, ...] = Field(default=(), description="numbers of further cases to train on, as `hodsim train --target-error` picks them")
     precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64, of what is stored")

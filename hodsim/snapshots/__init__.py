@@ -6,7 +6,7 @@ continues where it stopped. Training, validation and test data are split by load
 """
 
 from hodsim.snapshots.cases import SPLITS, LoadCase, Periodic, Piecewise
-from hodsim.snapshots.design import KINDS, sweep
+from hodsim.snapshots.design import KINDS, USUAL, Kind, sweep
 from hodsim.snapshots.generate import PRECISIONS, generate_snapshots
 from hodsim.snapshots.records import Record
 from hodsim.snapshots.shapes import BENDING, LoadShapes, bending_loads, group_loads, group_names, load_shapes
@@ -14,6 +14,6 @@ from hodsim.snapshots.store import Failure, Snapshots
 from hodsim.snapshots.trajectories import Poses, Trajectories
 
 __all__ = [
-    "BENDING", "KINDS", "PRECISIONS", "SPLITS", "Failure", "LoadCase", "LoadShapes", "Periodic", "Piecewise", "Poses", "Record", "Snapshots",
-    "Trajectories", "bending_loads", "generate_snapshots", "group_loads", "group_names", "load_shapes", "sweep",
+    "BENDING", "KINDS", "PRECISIONS", "SPLITS", "USUAL", "Failure", "Kind", "LoadCase", "LoadShapes", "Periodic", "Piecewise", "Poses", "Record",
+    "Snapshots", "Trajectories", "bending_loads", "generate_snapshots", "group_loads", "group_names", "load_shapes", "sweep",
 ]

@@ -10,14 +10,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from hodsim.snapshots.cases import SPLITS, LoadCase, Periodic, Piecewise
 from hodsim.snapshots.shapes import BENDING
 
-USUAL = ("piecewise", "periodic")
-KINDS = (*USUAL, "static", "impulse", "resonance")
+Kind = Literal["piecewise", "periodic", "static", "impulse", "resonance"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+USUAL: tuple[Kind, ...] = ("piecewise", "periodic")
 FAMILIES = (("tip",), ("body",), ("tip", "twist"), ("body", "twist"), ("tip", "body"), ("gravity",))
 
 
@@ -86,8 +88,7 @@ def _term(
     while not ends or ends[-1] < duration:
         ends.append((ends[-1] if ends else 0.0) + float(generator.uniform(0.15, 0.7)))
         if kind == "impulse":
-            rest, blow = ends[-1], duration * float(generator.uniform(0.025, 0.05))
-            ends[-1:] = [rest, rest + blow]
+            ends.append(ends[-1] + duration * float(generator.uniform(0.025, 0.05)))
             values += [(0.0,) * components, amplitude(float(generator.uniform(2.0, 4.0)))]
         else:
             released = generator.random() < 0.25

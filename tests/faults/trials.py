@@ -65,26 +65,20 @@ def _after_ctrl_c(study: Study, name: str, moment: int) -> list[str]:
 
 
 def _ctrl_c_at(moment: int) -> None:
-    moved, update = 0, rich.progress.Progress.update
+    moved = 0
 
-    def interrupting(self, *arguments, **options):
-        nonlocal moved
-        moved += 1
-        if moved == moment:
-            os.kill(os.getpid(), signal.SIGINT)
-        update(self, *arguments, **options)
+    def interrupting(method):
+        def counted(self, *arguments, **options):
+            nonlocal moved
+            moved += 1
+            if moved == moment:
+                os.kill(os.getpid(), signal.SIGINT)
+            method(self, *arguments, **options)
 
-    rich.progress.Progress.update = interrupting
-    started = rich.progress.Progress.start
+        return counted
 
-    def begun(self):
-        nonlocal moved
-        moved += 1
-        if moved == moment:
-            os.kill(os.getpid(), signal.SIGINT)
-        started(self)
-
-    rich.progress.Progress.start = begun
+    for name in ("start", "update"):
+        setattr(rich.progress.Progress, name, interrupting(getattr(rich.progress.Progress, name)))
 
 
 def out_of_disk(study: Study, rooms: tuple[int, ...]) -> Iterator[Trial]:
