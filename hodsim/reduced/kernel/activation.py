@@ -7,7 +7,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from hodsim.reduced.kernel.plan import NEURONS, SQUARE, compiled
-from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, through
+from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, at, through
 
 
 def silu(x):
@@ -38,7 +38,7 @@ def _write_silu(typing, x, y, slopes, n, stride):
             value, *derivatives = silu(Vector.load(builder, x, i, NEURONS))
             value.store(y, i)
             for k, slope in enumerate(derivatives):
-                slope.store(slopes, builder.add(builder.mul(INDEX(k), stride), i))
+                slope.store(slopes, at(builder, INDEX(k), stride, i))
         return context.get_dummy_value()
 
     return types.void(x, y, slopes, n, stride), generate

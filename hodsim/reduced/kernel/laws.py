@@ -21,7 +21,7 @@ from hodsim.fem import kernels
 from hodsim.fem.materials import Material, NeoHookean, StableNeoHookean, StVK
 from hodsim.reduced.kernel import stresses, vectors
 from hodsim.reduced.kernel.plan import digest
-from hodsim.reduced.kernel.vectors import INDEX, Vector, through
+from hodsim.reduced.kernel.vectors import INDEX, Vector, at, through
 
 ADDRESS, COUNT = types.CPointer(types.float64), types.intp
 SIGNATURE = types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS, COUNT, COUNT, COUNT)
@@ -57,7 +57,7 @@ def variation_written(variation) -> Callable[..., None]:
             with through(builder, INDEX(0), n, ELEMENTS) as e:
                 deformed, weight = _matrix(builder, F, n, e), Vector.load(builder, weights, e, ELEMENTS)
                 with through(builder, INDEX(0), lanes, 1) as k:
-                    lane = builder.add(builder.mul(k, width), e)
+                    lane = at(builder, k, width, e)
                     _store(builder, dP, n, lane, weight * variation(deformed, _matrix(builder, dF, n, lane), *constants))
             return context.get_dummy_value()
 
@@ -72,13 +72,13 @@ def _constants(builder, c):
 
 def _matrix(builder, base, n, e):
     """Of ELEMENTS elements from the e-th on, (3, 3) vectors of the entries."""
-    entries = [Vector.load(builder, base, builder.add(builder.mul(INDEX(i), n), e), ELEMENTS) for i in range(9)]
+    entries = [Vector.load(builder, base, at(builder, INDEX(i), n, e), ELEMENTS) for i in range(9)]
     return np.array(entries, dtype=object).reshape(3, 3)
 
 
 def _store(builder, base, n, e, matrix):
     for i, entry in enumerate(matrix.ravel()):
-        entry.store(base, builder.add(builder.mul(INDEX(i), n), e))
+        entry.store(base, at(builder, INDEX(i), n, e))
 
 
 write_stvk_stress, write_stvk_variation = stress_written(stresses.stvk), variation_written(stresses.stvk_variation)

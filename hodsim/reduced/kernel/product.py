@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from hodsim.reduced.kernel.plan import LANES, NEURONS, compiled
-from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, through
+from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, at, through
 
 ROWS, GROUP = 16, 2  # strains come in multiples of ROWS, and are formed for so many lanes at a time
 TILE, SIZE = (2, 4), 4  # lanes of either side at a time, and numbers of each, in products over strains
@@ -54,7 +54,7 @@ def combine(width, group):
             A, B, C = _pointers(builder, arguments)
             rows, m, count, stride = arguments[3:]
             with through(builder, INDEX(0), rows, width) as i, through(builder, INDEX(0), count, group) as k:
-                _combined(builder, A, B, C, rows, m, i, k, width, group, lambda j, row: _at(builder, j, stride, row))
+                _combined(builder, A, B, C, rows, m, i, k, width, group, lambda j, row: at(builder, j, stride, row))
             return context.get_dummy_value()
 
         return types.void(A, B, C, rows, m, count, stride), generate
@@ -76,7 +76,7 @@ def _multiply(typing, A, B, C, rows, m, count):
         with through(builder, INDEX(0), rows, LANES) as i:
             for start, stop, group in ((INDEX(0), whole, NEURONS), (whole, count, 1)):
                 with through(builder, start, stop, group) as k:
-                    _combined(builder, A, B, C, rows, m, i, k, LANES, group, lambda j, row: _at(builder, row, m, j))
+                    _combined(builder, A, B, C, rows, m, i, k, LANES, group, lambda j, row: at(builder, row, m, j))
         return context.get_dummy_value()
 
     return types.void(A, B, C, rows, m, count), generate
@@ -91,14 +91,14 @@ def _contract(typing, A, B, out, rows, count, stride):
         rows, count, stride = arguments[3:]
 
         def terms(i, a, b):
-            left = [Vector.load(builder, A, _at(builder, _after(builder, a, k), rows, i), SIZE) for k in range(TILE[0])]
-            right = [Vector.load(builder, B, _at(builder, _after(builder, b, k), rows, i), SIZE) for k in range(TILE[1])]
+            left = [Vector.load(builder, A, at(builder, _after(builder, a, k), rows, i), SIZE) for k in range(TILE[0])]
+            right = [Vector.load(builder, B, at(builder, _after(builder, b, k), rows, i), SIZE) for k in range(TILE[1])]
             return [x * y for x in left for y in right]
 
         with through(builder, INDEX(0), count, TILE[0]) as a, through(builder, INDEX(0), stride, TILE[1]) as b:
             for k, total in enumerate(_sums(builder, rows, SIZE, TILE[0] * TILE[1], SIZE, lambda i: terms(i, a, b))):
                 row, column = _after(builder, a, k // TILE[1]), _after(builder, b, k % TILE[1])
-                builder.store(total.sum(), builder.gep(C, [_at(builder, row, stride, column)]))
+                builder.store(total.sum(), builder.gep(C, [at(builder, row, stride, column)]))
         return context.get_dummy_value()
 
     return types.void(A, B, out, rows, count, stride), generate
@@ -108,19 +108,15 @@ def _combined(builder, A, B, C, rows, m, i, k, width, group, place):
     """Write C_k[i : i + width] and so on for a group; the factor of A_j is B[place(j, k)]."""
 
     def terms(j):
-        column = Vector.load(builder, A, _at(builder, j, rows, i), width)
+        column = Vector.load(builder, A, at(builder, j, rows, i), width)
         return [column * Vector.spread(builder, B, place(j, _after(builder, k, g)), width) for g in range(group)]
 
     for g, total in enumerate(_sums(builder, m, 1, group, width, terms)):
-        total.store(C, _at(builder, _after(builder, k, g), rows, i))
+        total.store(C, at(builder, _after(builder, k, g), rows, i))
 
 
 def _pointers(builder, arguments):
     return [builder.inttoptr(address, REAL.as_pointer()) for address in arguments[:3]]
-
-
-def _at(builder, row, width, column):
-    return builder.add(builder.mul(row, width), column)
 
 
 def _after(builder, index, more):

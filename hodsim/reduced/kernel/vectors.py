@@ -123,6 +123,11 @@ def through(builder: ir.IRBuilder, start, stop, step: int):
         yield i
 
 
+def at(builder: ir.IRBuilder, row, width, column):
+    """The offset of [row, column] in an array of so many columns."""
+    return builder.add(builder.mul(row, width), column)
+
+
 def _is_number(x) -> bool:
     return isinstance(x, int | float)
 
