@@ -62,21 +62,14 @@ def test_indefinite_matrices_on_one_pattern_match_dense_solve(solver):
         np.testing.assert_allclose(made.factor(data).solve(b), expected, atol=1e-8 * np.abs(expected).max())  # no pivoting in L D L^T
 
 
-def test_banded_factors_stay_valid_after_the_next():
+@SOLVERS
+def test_a_replaced_factor_refuses_to_solve(solver):
     A, b = lattice(12, 7), np.ones(84)
-    solver = Banded(A)
-    first = solver.factor(A.data)
-    solver.factor(2 * A.data)
-    np.testing.assert_allclose(first.solve(b), np.linalg.solve(A.toarray(), b), rtol=1e-12)
-
-
-def test_a_replaced_sparse_factor_refuses_to_solve():
-    A = lattice(12, 7)
-    solver = Sparse(A)
-    first = solver.factor(A.data)
-    solver.factor(2 * A.data)
-    with pytest.raises(np.linalg.LinAlgError):
-        first.solve(np.ones(84))
+    made = solver(A)
+    first, second = made.factor(A.data), made.factor(2 * A.data)
+    np.testing.assert_allclose(second.solve(b), np.linalg.solve(2 * A.toarray(), b), rtol=1e-12)
+    with pytest.raises(np.linalg.LinAlgError, match="factorisation 1 of this solver was replaced by number 2"):
+        first.solve(b)
 
 
 @SOLVERS

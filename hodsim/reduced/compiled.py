@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
 import scipy.linalg
-from scipy.signal import lfilter
 from torch import nn
 
 from hodsim.checks import finite, positive, shape
@@ -186,9 +186,9 @@ class CompiledStep:
             history = tuple(norms[: 1 + iterations[done]])
             failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
         q, v, a = states[:done].transpose(1, 0, 2)
-        fading = math.exp(-dt / self.memory)
-        squares, _ = lfilter([1 - fading], [1, -fading], defects[:done] ** 2, zi=[fading * start.defect**2])
-        return Rollout(q, v, a, iterations[:done], np.sqrt(squares), failure)
+        fading, squares = math.exp(-dt / self.memory), (defects[:done] ** 2).tolist()
+        faded = accumulate(squares, lambda before, square: fading * before + (1 - fading) * square, initial=start.defect**2)
+        return Rollout(q, v, a, iterations[:done], np.sqrt(list(faded)[1:]), failure)
 
     def plan(self, dt: float) -> kernel.Plan:
         """What the kernel reads for steps of dt [s]. Inertia enters by R with R^T R = M + .. (of the variational form, M/dt^2 + C/dt)."""

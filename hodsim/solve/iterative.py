@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pyamg
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import LinearOperator, cg, gmres
 
@@ -45,6 +44,8 @@ class Iterative:
         return _System(self, matrix, tolerance)
 
     def _make_hierarchy(self, matrix: csr_matrix) -> None:
+        import pyamg  # for large bodies only, and a third of a second at the start of whatever has a full model
+
         hierarchy = pyamg.smoothed_aggregation_solver(
             matrix.tobsr((self._block_size, self._block_size)), B=self._near_kernel,
             presmoother=SMOOTHER, postsmoother=SMOOTHER, improve_candidates=None, max_coarse=COARSEST,

@@ -31,7 +31,8 @@ class LinearSolver(Protocol):
     """Solves with matrices on the one pattern it was made for."""
 
     def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
-        """Prepare to solve with the matrix of CSR values data (nnz,) on the pattern; its solve takes (n,) or (n, k).
+        """Prepare to solve with the matrix of CSR values data (nnz,) on the pattern; its solve takes (n,) or (n, k). It is kept where
+        the one before lay, so that only the newest of a solver can solve.
 
         tolerance is the relative residual with which an iterative solver may end; direct ones go to the end of their digits.
         Raises numpy.linalg.LinAlgError, here or from solve, when the matrix is singular or not finite."""
@@ -55,32 +56,37 @@ class Banded:
 
     def __init__(self, pattern: csr_matrix, *, order: np.ndarray | None = None):
         self._order, self.bandwidth = _narrowest(pattern, order)
-        self._pattern = pattern
+        self._pattern, n = pattern, pattern.shape[0]
         place = np.argsort(self._order)
-        rows, columns = place[np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))], place[pattern.indices]
-        self._width = self.bandwidth + 1 + banded.PADDING
-        self._source = np.flatnonzero(rows >= columns)
-        self._target = (columns * self._width + rows - columns)[self._source]
+        # row i of the upper CSR triangle is column i of the lower one: read and written from one end to the other
+        columns, rows = place[np.repeat(np.arange(n), np.diff(pattern.indptr))], place[pattern.indices]
+        width = self.bandwidth + 1 + banded.PADDING
+        lower = np.flatnonzero(rows >= columns)
+        target = (columns * width + rows - columns)[lower]
+        along = np.argsort(target)
+        self._source, self._target = lower[along], target[along]
+        self._band, self._pivots = np.empty((n, width)), np.empty(n)
+        self._newest = 0
 
     def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
-        band, pivots = np.empty((self._pattern.shape[0], self._width)), np.empty(self._pattern.shape[0])
-        banded.fill(data, self._source, self._target, band.ravel())
-        if not banded.factor(band, pivots):
+        self._newest += 1
+        banded.fill(data, self._source, self._target, self._band.ravel())
+        if not banded.factor(self._band, self._pivots):
             raise _failure(data)
-        return _Factor(self._pattern, data, partial(_solve_banded, band, pivots), self._order)
+        return _Factor(self._pattern, data, partial(self._solve, self._newest), self._order)
 
-
-def _solve_banded(band: np.ndarray, pivots: np.ndarray, rhs: np.ndarray) -> np.ndarray:
-    n, columns = len(rhs), rhs.reshape(len(rhs), -1).T
-    padded = np.zeros((len(columns), n + band.shape[1]))
-    padded[:, :n] = columns
-    for x in padded:
-        banded.solve(band, pivots, x)
-    return padded[:, :n].T
+    def _solve(self, number: int, rhs: np.ndarray) -> np.ndarray:
+        _check_newest(number, self._newest)
+        n, columns = len(rhs), rhs.reshape(len(rhs), -1).T
+        padded = np.zeros((len(columns), n + self._band.shape[1]))
+        padded[:, :n] = columns
+        for x in padded:
+            banded.solve(self._band, self._pivots, x)
+        return padded[:, :n].T
 
 
 class Sparse:
-    """L D L^T of a sparse matrix. A factorisation replaces the one before: only the newest can solve."""
+    """L D L^T of a sparse matrix."""
 
     def __init__(self, pattern: csr_matrix):
         self._pattern = pattern
@@ -91,8 +97,10 @@ class Sparse:
         self._upper = csc_matrix((np.zeros(len(self._lower)), pattern.indices[self._lower], indptr), pattern.shape)
         self._solver: qdldl.Solver | None = None
         self._order = np.arange(pattern.shape[0])
+        self._newest = 0
 
     def factor(self, data: np.ndarray, *, tolerance: float = 1e-10) -> Factorisation:
+        self._newest += 1
         if not np.isfinite(data).all():
             raise _failure(data)
         self._upper.data[:] = data[self._lower]
@@ -104,13 +112,13 @@ class Sparse:
         except RuntimeError:
             self._solver = None
             raise _failure(data) from None
-        return _Factor(self._pattern, data, partial(_solve_columns, self._solver), self._order)
+        return _Factor(self._pattern, data, partial(self._solve, self._newest, self._solver), self._order)
 
-
-def _solve_columns(solver: qdldl.Solver, rhs: np.ndarray) -> np.ndarray:
-    if rhs.ndim == 1:
-        return solver.solve(rhs)
-    return np.stack([solver.solve(column) for column in rhs.T], axis=1)
+    def _solve(self, number: int, solver: qdldl.Solver, rhs: np.ndarray) -> np.ndarray:
+        _check_newest(number, self._newest)
+        if rhs.ndim == 1:
+            return solver.solve(rhs)
+        return np.stack([solver.solve(column) for column in rhs.T], axis=1)
 
 
 class _Factor:
@@ -127,6 +135,11 @@ class _Factor:
         if not np.linalg.norm(self._matrix @ solution - rhs) <= LARGEST_DEFECT * np.linalg.norm(rhs):
             raise _failure(self._matrix.data)
         return solution
+
+
+def _check_newest(number: int, newest: int) -> None:
+    if number != newest:
+        raise np.linalg.LinAlgError(f"factorisation {number} of this solver was replaced by number {newest}; only the newest can solve")
 
 
 def _failure(data: np.ndarray) -> np.linalg.LinAlgError:
