@@ -9,15 +9,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_matrix, identity
 
-from hodsim.dynamics import State, step
+from hodsim.dynamics import Scheme, SecondOrderSystem, State, step
 from hodsim.fem import FullModel, Rayleigh
 from hodsim.reduced import CompiledStep, ReducedModel, variational_step
+from hodsim.solve import ConvergenceError
 from hodsim.viewer.recording import SCHEMES, VARIATIONAL
 from hodsim.viewer.springs import Springs, SprungElasticity, SprungFullModel
+
+SHORTEST = 1 / 16  # of a step, before one that does not converge is given up
 
 
 class Body:
@@ -64,7 +68,8 @@ class Body:
     ) -> State:
         """The state a step later, under amplitudes (c,) of the load shapes and springs of stiffness grip [N/m] from vertices to places (3,).
 
-        A reduced model takes the compiled step, or else the reference. Raises ConvergenceError as `dynamics.step` does."""
+        A reduced model takes the compiled step, or else the reference. Raises ConvergenceError as `dynamics.step` does; for the full model,
+        which a hand can throw about, only where shorter steps fail as well."""
         started = time.perf_counter()
         force = self.force(loads)
         springs, self._gauged = None, compiled
@@ -75,7 +80,7 @@ class Body:
             state = self._reduced_step(self.model, dt, force, springs, scheme, index, compiled)
         else:
             model = self.model if springs is None else SprungFullModel(self.model, springs)
-            state = step(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
+            state = _step_or_halves(model, self.state, dt, force=force, scheme=SCHEMES[scheme], index=index)
         self.milliseconds.append(1e3 * (time.perf_counter() - started))
         return state
 
@@ -173,3 +178,21 @@ def coordinates(full: FullModel, vertices: np.ndarray) -> csr_matrix:
     chosen = number[(3 * vertices[:, None] + np.arange(3)).ravel()]
     rows = np.flatnonzero(chosen >= 0)
     return csr_matrix((np.ones(len(rows)), (rows, chosen[rows])), (len(chosen), full.n_dofs))
+
+
+def _step_or_halves(
+    model: SecondOrderSystem, state: State, dt: float, *, force: np.ndarray, scheme: Scheme, index: int, shortest: float = SHORTEST
+) -> State:
+    """A step; where it does not converge two of half its length, where these do not two each, and so on."""
+    try:
+        return step(model, state, dt, force=force, scheme=scheme, index=index)
+    except ConvergenceError as error:
+        if shortest >= 1:
+            raise
+        for _ in range(2):
+            try:
+                state = replace(state, previous=None)  # a multistep scheme starts anew with another step length
+                state = _step_or_halves(model, state, dt / 2, force=force, scheme=scheme, index=index, shortest=2 * shortest)
+            except ConvergenceError:
+                raise error from None
+        return replace(state, previous=None)

@@ -10,6 +10,7 @@ from hodsim.dynamics import bdf2, newmark, simulate, step
 from hodsim.fem import Rayleigh
 from hodsim.reduced import Compilation, ReducedModel, variational_step
 from hodsim.snapshots import bending_loads
+from hodsim.solve import ConvergenceError
 from hodsim.viewer import Player
 from hodsim.viewer import player as player_module
 
@@ -184,6 +185,21 @@ def test_one_body_that_fails_stops_all_at_the_same_time():
     player.advance(0.02)
     assert player.trouble.startswith("full: ")
     assert [body.state.time for body in player.bodies] == [player.time] * 2
+
+
+def test_the_full_model_takes_shorter_steps_where_one_fails():
+    full = small_beam()
+    v = -160 * (full.mesh.vertices[~full.pinned] - [0.2, 0.05, 0.05]).ravel()  # imploding at 30 m/s: too much for steps of DT and of DT/2
+    state = full.state(np.zeros(full.n_dofs), v)
+    with pytest.raises(ConvergenceError):
+        step(full, state, DT, force=0 * v)
+    player = Player({"full": full}, bending_loads(full), dt=DT, scheme="backward Euler")
+    player.bodies[0].state = state
+    assert player.step() and player.trouble is None and player.time == pytest.approx(DT)
+    expected = state
+    for dt in (DT / 4, DT / 4, DT / 2):  # the second half is calm enough
+        expected = step(full, expected, dt, force=0 * v)
+    np.testing.assert_allclose(player.bodies[0].state.q, expected.q, rtol=1e-12)
 
 
 @pytest.mark.parametrize("options, message", [({"dt": 0.0}, "dt is"), ({"dt": float("nan")}, "dt is"), ({"scheme": "Euler"}, "scheme is")])
