@@ -21,8 +21,7 @@ def bench(
     data: Annotated[Path | None, typer.Option(help="Folder with mnist*.npz, cifar10*.npz or SVHN's .mat files (finetune, contractive).")] = None,
     full: Annotated[bool, typer.Option("--full", help="The paper's net on all images, for GPUs (contractive).")] = False,
 ) -> None:
-    """Measure hodsim side by side with the peers that are installed, on problems of its own (of a project, `hodsim report` measures), and write
-    NAME.json, a table NAME.md and a figure NAME.png.
+    """Measure hodsim side by side with installed peers, on problems of its own, and write NAME.json, NAME.md and a figure NAME.png.
 
     Example: hodsim bench derivatives --quick
     """

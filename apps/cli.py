@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -21,11 +22,19 @@ from hodsim.apps.snapshots import snapshots
 from hodsim.apps.train import train
 from hodsim.apps.view import view
 from hodsim.mesh import MeshNotice
+from hodsim.report.machine import environment
 from hodsim.solve import ConvergenceError
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        made = environment()
+        print(*(f"{name} {made[name]}" for name in ("hodsim", "python", "torch", "numpy", "scipy", "numba")), sep=", ")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="hodsim",
-    help="Reduced-order elastic simulation with high-order differentiable networks (HoD-Net). Start with `hodsim beam`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +43,12 @@ app = typer.Typer(
 for command in (beam, init, snapshots, train, simulate, view, report, export, bench):
     app.command()(command)
 app.add_typer(mesh)
+
+
+@app.callback()
+def hodsim(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and exit.")] = False):
+    """Reduced-order elastic simulation with high-order differentiable networks (HoD-Net). Start with `hodsim beam`."""
+
 
 OUT_OF_MEMORY = ("allocate", "can't start new thread")  # in RuntimeErrors, PyTorch's and Python's
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -132,6 +134,14 @@ def test_the_installed_script_runs():
     run = subprocess.run([Path(sys.executable).with_name("hodsim"), "--help"], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0
     assert "Start with `hodsim beam`" in run.stdout
+
+
+def test_the_version_is_said_with_those_of_the_libraries(tmp_path):
+    run = hodsim("--version", folder=tmp_path)
+    assert run.returncode == 0 and run.stdout.strip().splitlines() == [
+        ", ".join(f"{name} {version}" for name, version in {"hodsim": metadata.version("hodsim"), "python": platform.python_version(),
+                  **{name: metadata.version(name) for name in ("torch", "numpy", "scipy", "numba")}}.items())
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [
