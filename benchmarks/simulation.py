@@ -153,7 +153,7 @@ def multiply_adds(plan: kernel.Plan) -> tuple[float, float]:
     """Of a residual, values and a reverse sweep, and of a tangent, r lanes, in the variational form; padding does not count.
 
     An element's stress is some 60, its variation 81 and 9 more a direction; a neuron's activation some 20."""
-    r, m = int(plan.widths[0]), len(plan.strain)
+    r, m = int(plan.widths[0]), plan.strain.shape[1]
     layers = [int(a) * int(b) for a, b in pairwise(plan.widths)]
     elements, neurons = int(np.count_nonzero(plan.volumes)), int(plan.widths[1:].sum())
     rows = 9 * elements + len(plan.pull) + len(plan.tethers)

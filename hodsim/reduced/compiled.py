@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import cast
 
+import numba
 import numpy as np
 import scipy.linalg
 from torch import nn
@@ -35,6 +37,7 @@ from hodsim.subspace import Subspace
 from hodsim.subspace.autoencoder import Trunk
 from hodsim.subspace.quadratic import Squares
 
+EACH = (4, 6, *range(9, 15))  # of the arguments of `kernel.rollouts`, those with a row for each rollout
 FORMS = {"variational": kernel.VARIATIONAL, "euler-lagrange": kernel.EULER_LAGRANGE}
 
 
@@ -86,7 +89,7 @@ class CompiledStep:
 
     def is_compiled(self, state: State, dt: float) -> bool:
         """Whether a step can be taken at once, for numba has compiled it here before; else it takes most of a minute first."""
-        return kernel.is_compiled(kernel.rollout, self._arguments(state, dt, np.zeros((1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
+        return kernel.is_compiled(kernel.rollouts, self._arguments([state], dt, np.zeros((1, 1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
 
     def __call__(
         self,
@@ -101,7 +104,7 @@ class CompiledStep:
         index: int = 0,
     ) -> State:
         """The state one time step dt [s] later under a force in feature space (m,). Raises ConvergenceError as `dynamics.step` does."""
-        run = self._roll(state, dt, force[None], scheme, tolerance, max_iterations, index)
+        (run,) = self._roll([state], dt, force[None, None], scheme, tolerance, max_iterations, index)
         if run.failure is not None:
             raise run.failure
         previous = replace(state, previous=None)
@@ -122,7 +125,8 @@ class CompiledStep:
         A failure ends it, and is a value, not an exception."""
         positive("dt", dt)
         shape("forces", finite("forces", forces), (None, self._mixing.shape[1]))
-        return self._roll(state, dt, forces, scheme, tolerance, max_iterations, 1)
+        (run,) = self._roll([state], dt, forces[None], scheme, tolerance, max_iterations, 1)
+        return run
 
     def rollouts(
         self,
@@ -134,41 +138,39 @@ class CompiledStep:
         tolerance: float = 1e-5,
         max_iterations: int = 25,
     ) -> list[Rollout]:
-        """Independent trajectories, one a state, under forces (B, steps, m), or (steps, m) for all; on all of numba's threads."""
+        """Independent trajectories, one a state, under forces (B, steps, m), or (steps, m) for all; on as many threads as numba would take."""
         positive("dt", dt)
-        B, r, m = len(states), len(states[0].q), self._mixing.shape[1]
+        B, m = len(states), self._mixing.shape[1]
         forces = np.broadcast_to(finite("forces", forces), (B, *np.shape(forces)[-2:]))
-        steps = shape("forces", forces, (B, None, m)).shape[1]
+        shape("forces", forces, (B, None, m))
         if len({state.previous is None for state in states}) > 1:
             raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
-        states_out, iterations, norms = np.empty((B, steps, 3, r)), np.empty((B, steps), np.int64), np.empty((B, max_iterations + 1))
-        defects = np.empty((B, steps))
-        done, ended = np.empty((2, B), np.int64)
-        kernel.rollouts(
-            self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([_history(state) for state in states]),
-            states[0].previous is not None, np.ascontiguousarray(forces), tolerance, max_iterations,
-            states_out, iterations, norms, defects, done, ended,
-        )  # fmt: skip
-        return [
-            self._rolled(states[i], dt, states_out[i], iterations[i], norms[i], defects[i], done[i], ended[i], 1) for i in range(B)
-        ]
+        return self._roll(states, dt, forces, scheme, tolerance, max_iterations, 1)
 
     def _roll(
-        self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
-    ) -> Rollout:
-        arguments = self._arguments(state, dt, forces, scheme, tolerance, max_iterations)
-        done, ended = kernel.rollout(*arguments)
-        *_, states, iterations, norms, defects = arguments
-        return self._rolled(state, dt, states, iterations, norms, defects, done, ended, first)
+        self, states: Sequence[State], dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int, first: int
+    ) -> list[Rollout]:
+        arguments = self._arguments(states, dt, forces, scheme, tolerance, max_iterations)
+        threads = min(len(states), numba.get_num_threads()) if len(states) > 1 else 1
+        if threads == 1:
+            kernel.rollouts(*arguments)
+        else:
+            bounds = np.linspace(0, len(states), threads + 1).astype(int)
+            shares = [[a[start:stop] if i in EACH else a for i, a in enumerate(arguments)] for start, stop in pairwise(bounds)]
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda share: kernel.rollouts(*share), shares))
+        return [self._rolled(start, dt, *each, first) for start, *each in zip(states, *arguments[-6:], strict=True)]
 
-    def _arguments(self, state: State, dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int) -> tuple:
-        """What `kernel.rollout` takes; the last four, states, iterations, norms of residuals and defects, it writes."""
-        steps, r = len(forces), len(state.q)
-        states, iterations, norms = np.empty((steps, 3, r)), np.empty(steps, np.int64), np.empty(max_iterations + 1)
-        defects = np.empty(steps)
+    def _arguments(
+        self, states: Sequence[State], dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int
+    ) -> tuple:
+        """What `kernel.rollouts` takes; the last six it writes: states, iterations, norms of residuals, defects, steps done and how they ended."""
+        (B, steps, _), r = forces.shape, len(states[0].q)
         return (
-            self.plan(dt), self.form, scheme_table(scheme, dt), dt, _history(state), state.previous is not None,
-            np.ascontiguousarray(forces), tolerance, max_iterations, states, iterations, norms, defects,
+            self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([_history(state) for state in states]),
+            states[0].previous is not None, np.ascontiguousarray(forces), tolerance, max_iterations,
+            np.empty((B, steps, 3, r)), np.empty((B, steps), np.int64), np.empty((B, max_iterations + 1)), np.empty((B, steps)),
+            np.empty(B, np.int64), np.empty(B, np.int64),
         )  # fmt: skip
 
     def _rolled(
@@ -297,9 +299,10 @@ def _blocks(full: FullModel, subspace: Subspace, chosen: np.ndarray, weights: np
 
 
 def _stacked(*strains: np.ndarray) -> np.ndarray:
-    """Strains (n, m) of elements, inertia and springs as the kernel reads them: by feature, padded with zeros to whole vectors."""
+    """Strains (n, m) of elements, inertia and springs as the kernel reads them: in tiles, padded with zeros to pairs of these."""
     together = np.concatenate(strains)
-    return np.ascontiguousarray(np.pad(together, ((0, -len(together) % kernel.ROWS), (0, 0))).T)
+    padded = np.pad(together, ((0, -len(together) % (2 * kernel.ROWS)), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, kernel.ROWS, padded.shape[1]).transpose(0, 2, 1))
 
 
 def _mixed(subspace: Subspace, mixing: np.ndarray) -> Subspace:

@@ -8,7 +8,7 @@ import pytest
 
 from cases import small_beam
 from hodsim.reduced import CompiledStep, ReducedModel, ahead, compile_ahead
-from hodsim.reduced.kernel import rollout
+from hodsim.reduced.kernel import rollouts
 from hodsim.subspace import modal
 
 
@@ -51,7 +51,7 @@ def test_what_the_process_runs_leaves_nothing_to_compile(compilers):
     compile_ahead()
     assert compilers[0].command == [sys.executable, "-c", "from hodsim.reduced.ahead import compile_step; compile_step('StVK',)"]
     ahead.compile_step("StVK")
-    before = len(rollout.signatures)
+    before = len(rollouts.signatures)
     model = ReducedModel(small_beam(), modal(small_beam(), 2))
     CompiledStep(model).rollout(model.state(), 1e-2, np.zeros((2, 2)))
-    assert len(rollout.signatures) == before == 1
+    assert len(rollouts.signatures) == before == 1

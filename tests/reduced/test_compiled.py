@@ -257,8 +257,8 @@ def test_what_is_compiled_ahead_serves_every_model(options):
 
 def test_what_is_not_compiled_is_told_from_what_is():
     compiled = CompiledStep(model())
-    foreign = (*compiled._arguments(model().state(), 0.01, np.zeros((1, 11)), backward_euler, 1e-5, 1)[:-1], "no array of norms")
-    assert not kernel.is_compiled(kernel.rollout, foreign)
+    foreign = (*compiled._arguments([model().state()], 0.01, np.zeros((1, 1, 11)), backward_euler, 1e-5, 1)[:-1], "no array")
+    assert not kernel.is_compiled(kernel.rollouts, foreign)
 
 
 @pytest.mark.parametrize("kind", ["network", "linear"])

@@ -11,7 +11,7 @@ from hodsim.reduced.kernel.laws import ELEMENTS, LAWS, addresses
 from hodsim.reduced.kernel.newton import CONVERGED, NO_DECREASE, NOT_FINITE, ROUNDING, TOO_MANY
 from hodsim.reduced.kernel.plan import SILU, SQUARE, Plan
 from hodsim.reduced.kernel.product import ROWS
-from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollout, rollouts
+from hodsim.reduced.kernel.rollout import evaluate, is_compiled, rollouts
 
 __all__ = [
     "CONVERGED",
@@ -31,6 +31,5 @@ __all__ = [
     "addresses",
     "evaluate",
     "is_compiled",
-    "rollout",
     "rollouts",
 ]

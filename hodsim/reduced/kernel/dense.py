@@ -80,4 +80,17 @@ def lu_solve(LU, pivots, x):
 
 @compiled
 def norm(x):
-    return np.sqrt(np.dot(x, x))
+    total = 0.0
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    return np.sqrt(total)
+
+
+@compiled
+def largest(A):
+    """In size, of the entries of A (n, m)."""
+    found = 0.0
+    for row in A:
+        for value in row:
+            found = max(found, abs(value))
+    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from hodsim.reduced.kernel.laws import ENERGY, STRESS, VARIATION, call
-from hodsim.reduced.kernel.plan import compiled
+from hodsim.reduced.kernel.plan import compiled, merged
 
 DOUBLE = 8  # bytes
 
@@ -30,7 +30,7 @@ def call_laws(plan, work, which, out, size):
         first = plan.ends[block]
 
 
-@compiled
+@merged
 def element_stress(plan, work):
     """P of the elements times their weighted volumes, from D g, which becomes F."""
     for i in range(len(plan.rest)):
@@ -38,7 +38,7 @@ def element_stress(plan, work):
     call_laws(plan, work, STRESS, work.stress, 9)
 
 
-@compiled
+@merged
 def element_stiffness(plan, work):
     """The variation of the weighted P along each lane of F."""
     call_laws(plan, work, VARIATION, work.dP, 9)

@@ -16,7 +16,7 @@ import numpy as np
 from hodsim.reduced.kernel.elastic import cubic_force, cubic_stiffness, element_energy, element_stiffness, element_stress
 from hodsim.reduced.kernel.network import add_curvature, propagate_lanes, propagate_values, pull_back
 from hodsim.reduced.kernel.plan import compiled, merged
-from hodsim.reduced.kernel.product import lanes_of_strains, square_of_lanes
+from hodsim.reduced.kernel.product import apply, lanes_of_neurons, lanes_of_strains, project, square_of_lanes, square_of_neurons, strains_of
 
 VARIATIONAL, EULER_LAGRANGE = 0, 1
 
@@ -30,7 +30,7 @@ class Equation(NamedTuple):
     c: np.ndarray  # (k + s,), of inertia and of springs
 
 
-@compiled
+@merged
 def residual(plan, work, equation, q, R):
     """R (r,). Leaves behind what `tangent` and `potential` read."""
     strain, stress, p, values = work.strain, work.stress, work.p, work.values
@@ -44,18 +44,18 @@ def residual(plan, work, equation, q, R):
             own[2, i] = equation.s2 * q[i] + a0[i]
     propagate_values(plan, work, 1 if variational else 3)
 
-    np.dot(values[0], plan.strain, strain)
+    strains_of(plan.strain, values[0], strain)
     if not variational:
-        np.dot(plan.root, values[2], strain[n9 : n9 + inertial])
+        apply(plan.root, values[2], strain[n9 : n9 + inertial])
         if len(plan.drag):
-            np.dot(plan.drag, values[1], dragged)
+            apply(plan.drag, values[1], dragged)
             for i in range(inertial):
                 strain[n9 + i] += dragged[i]
     for i in range(len(c)):
         stress[n9 + i] = strain[n9 + i] - c[i]
     if not len(plan.cubic):
         element_stress(plan, work)
-    np.dot(plan.strain, stress, p)
+    project(plan.strain, stress, p)
     if len(plan.cubic):
         cubic_force(plan, work, work.force)
         p += work.force
@@ -75,17 +75,17 @@ def tangent(plan, work, equation, T):
         for i in range(n9, dF.shape[1]):
             dP[k, i] = dF[k, i]
     if not variational:
-        np.dot(plan.root, lanes[2], accelerated)
+        lanes_of_neurons(plan.root, lanes[2], accelerated)
         if damped:
-            np.dot(plan.drag, lanes[1], drag)
+            lanes_of_neurons(plan.drag, lanes[1], drag)
         for i in range(inertial):
             for k in range(len(T)):
                 dP[k, n9 + i] = accelerated[i, k] + (drag[i, k] if damped else 0.0)
     square_of_lanes(dF, dP, len(T), square)
     if len(plan.cubic):
         cubic_stiffness(plan, work)
-        np.dot(work.hessian, lanes[0], work.products)
-        np.dot(lanes[0].T, work.products, work.square[1])
+        lanes_of_neurons(work.hessian, lanes[0], work.products)
+        square_of_neurons(lanes[0], work.products, len(T), work.square[1])
         square += work.square[1]
     add_curvature(plan, work, square)
     for i in range(len(T)):

@@ -18,11 +18,9 @@ an unbalanced force p on the features to Dg^T p, and leaves behind what p . D^2 
 
 from __future__ import annotations
 
-import numpy as np
-
 from hodsim.reduced.kernel.activation import activate
-from hodsim.reduced.kernel.plan import compiled
-from hodsim.reduced.kernel.product import lanes_of_neurons, square_of_neurons
+from hodsim.reduced.kernel.plan import compiled, merged
+from hodsim.reduced.kernel.product import apply, apply_transposed, lanes_of_neurons, square_of_neurons
 
 
 @compiled
@@ -39,7 +37,7 @@ def seed(plan, work, block, slope):
                 before[0, block, i, k] = slope * network[i * r + k]
 
 
-@compiled
+@merged
 def propagate_values(plan, work, blocks):
     """The features from q (and v and a), which are the first r of the decoder's own."""
     widths, network = plan.widths, plan.network
@@ -55,9 +53,9 @@ def propagate_values(plan, work, blocks):
         z, y, slopes = work.z[l], work.y[l], work.slopes[l]
         for b in range(blocks):
             if l == 0:
-                np.dot(weights, own[b, :r], z[b, :n_out])
+                apply(weights, own[b, :r], z[b, :n_out])
             else:
-                np.dot(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
+                apply(weights, work.y[l - 1, b, :n_in], z[b, :n_out])
         for i in range(n_out):
             z[0, i] += bias[i]
         activate(plan.activation, z[0], n_out, y[0], slopes)
@@ -69,10 +67,10 @@ def propagate_values(plan, work, blocks):
         if layers:
             own[b, r:] = work.y[layers - 1, b, : widths[layers]]
         if len(plan.mixing):
-            np.dot(plan.mixing, own[b], work.values[b])
+            apply(plan.mixing, own[b], work.values[b])
 
 
-@compiled
+@merged
 def propagate_lanes(plan, work, blocks):
     """The lanes of the features from the seeds, where the values are."""
     widths, network = plan.widths, plan.network
@@ -104,7 +102,7 @@ def propagate_lanes(plan, work, blocks):
             lanes_of_neurons(plan.mixing, own[b], work.lanes[b])
 
 
-@compiled
+@merged
 def pull_back(plan, work, p, R):
     """R = Dg^T p (r,) by a reverse sweep, where the values are; keeps the adjoint of each layer."""
     widths, network = plan.widths, plan.network
@@ -112,7 +110,7 @@ def pull_back(plan, work, p, R):
     own = p
     if len(plan.mixing):
         own = work.own_p
-        np.dot(plan.mixing.T, p, own)
+        apply_transposed(plan.mixing, p, own)
     for k in range(r):
         R[k] = own[k]
     at = len(network)
@@ -126,14 +124,14 @@ def pull_back(plan, work, p, R):
                 adjoint[i] = own[r + i]
             scaled[i] = adjoint[i] * slopes[i]
         if l > 0:
-            np.dot(weights.T, scaled, work.adjoint[l - 1, :n_in])
+            apply_transposed(weights, scaled, work.adjoint[l - 1, :n_in])
         else:
             for i in range(n_out):
                 for k in range(r):
                     R[k] += weights[i, k] * scaled[i]
 
 
-@compiled
+@merged
 def add_curvature(plan, work, square):
     """Add p . D^2 g to square (L, L), for the p of the last `pull_back`, where the lanes are; overwrites the lanes after each layer."""
     widths = plan.widths

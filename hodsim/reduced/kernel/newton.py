@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hodsim.reduced.kernel.dense import cholesky, cholesky_solve, lu, lu_solve, norm
+from hodsim.reduced.kernel.dense import cholesky, cholesky_solve, largest, lu, lu_solve, norm
 from hodsim.reduced.kernel.equation import VARIATIONAL, potential, residual, tangent
-from hodsim.reduced.kernel.plan import compiled, merged
+from hodsim.reduced.kernel.plan import merged
 
 CONVERGED, ROUNDING, NOT_FINITE, TOO_MANY, NO_DECREASE = 0, 1, 2, 3, 4
 SHORTEST_STEP, SQRT_EPSILON = 2.0**-20, 2.0**-26
@@ -19,13 +19,13 @@ SMALLEST_SHIFT, LARGEST_SHIFT = 1e-8, 1e3
 FIRST, SEARCHING, SHIFTED, LAST = 0, 1, 2, 3  # what the residual is taken for: the guess, a trial, the base of a damped step, a last correction
 
 
-@compiled
+@merged
 def factor(equation, work, shift, size):
     """Factorise what the step is taken from; False if it is singular or, where it should be, not positive definite.
 
     The shift is in units of the tangent and, where that vanishes, of the residual's norm: as if q were of order one."""
     T, factors, normal = work.tangent[0], work.tangent[1], work.tangent[2]
-    unit = np.abs(T).max() + size
+    unit = largest(T) + size
     if equation.form == VARIATIONAL:
         return cholesky(T, shift * unit, factors)
     if shift == 0:
@@ -34,7 +34,7 @@ def factor(equation, work, shift, size):
     return cholesky(normal, shift * unit**2, factors)
 
 
-@compiled
+@merged
 def solve(equation, work, shift, R, x):
     x[:] = R
     if equation.form == VARIATIONAL:

@@ -42,7 +42,8 @@ class Plan(NamedTuple):
     laws: np.ndarray  # addresses of each material's stress, variation and energy (b, 3)
     constants: np.ndarray  # of each material (b, 3)
     ends: np.ndarray  # elements are in blocks of one material: where each ends (b,)
-    strain: np.ndarray  # of each feature, by D, then R, then springs (m, 9 n + k + s, padded); (3 i + j) n' + e of a block of D is F_ij of its e-th
+    strain: np.ndarray  # of each feature, by D, then R, then springs: 9 n + k + s, padded, in tiles (rows / ROWS, m, ROWS); in a block of n' elements
+    #                     row (3 i + j) n' + e of D is F_ij of the e-th
     root: np.ndarray  # R (k, m)
     rest: np.ndarray  # F0 (9 n,), in blocks
     volumes: np.ndarray  # weighted (n,) [m^3]; elements of volume 0 fill a block up to whole vectors
@@ -94,7 +95,8 @@ def workspace(plan):
     widths, N = plan.widths, len(plan.cubic)
     layers, w, r, k, M = len(widths) - 1, NEURONS * ((widths.max() + NEURONS - 1) // NEURONS), widths[0], len(plan.pull), plan.mixing.shape[1]
     L = LANES * ((r + LANES - 1) // LANES)
-    m, rows = plan.strain.shape
+    tiles, m, size = plan.strain.shape
+    rows = tiles * size
     of_cubic = m if N > 0 else 0
     return Work(
         np.zeros((layers, 3, w)),

@@ -1,7 +1,8 @@
-"""The products of the hot path: lanes of neurons and of strains, and what these do on lanes of the stresses.
+"""The products of the hot path: neurons and strains and their lanes, and what the strains do on the stresses and on their lanes.
 
 Their factors are small and skinny, of a shape for which a library's matrix product takes two to four times as long (measured: 22 x 6 times
-22 x 176 in 1.6 us where OpenBLAS takes 4.2). Sums stay in registers while what they run over is read once.
+22 x 176 in 1.6 us where OpenBLAS takes 4.2), and of which a product with a vector is mostly the call. Sums stay in registers while what they
+run over is read once, and strains lie in tiles of ROWS, one after the other: what is read next is what lies next.
 """
 
 from __future__ import annotations
@@ -13,16 +14,50 @@ from numba.extending import intrinsic
 from hodsim.reduced.kernel.plan import LANES, NEURONS, compiled
 from hodsim.reduced.kernel.vectors import INDEX, REAL, Vector, at, through
 
-ROWS, GROUP = 16, 2  # strains come in multiples of ROWS, and are formed for so many lanes at a time
+ROWS, GROUP = 16, 2  # strains come in pairs of tiles of ROWS, and their lanes are formed so many at a time
+HALF, FEATURES = 8, 4  # rows and features at a time where stresses are projected
 TILE, SIZE = (2, 4), 4  # lanes of either side at a time, and numbers of each, in products over strains
 
 
 @compiled
-def lanes_of_strains(columns, lanes, count, out):
-    """out_k = sum_j lanes_jk columns_j: the first `count` lanes, and up to the next multiple of GROUP, of out (L, rows) from columns (m, rows)
-    and lanes (m, L)."""
-    m, rows = columns.shape
-    _combine_strains(columns.ctypes.data, lanes.ctypes.data, out.ctypes.data, rows, m, count, lanes.shape[1])  # pyright: ignore[reportCallIssue]
+def apply(matrix, x, out):
+    """out = matrix @ x (n,) of a matrix (n, m) and x (m,)."""
+    n, m = matrix.shape
+    for i in range(n):
+        total = 0.0
+        for j in range(m):
+            total += matrix[i, j] * x[j]
+        out[i] = total
+
+
+@compiled
+def apply_transposed(matrix, x, out):
+    """out = matrix^T @ x (m,) of a matrix (n, m) and x (n,)."""
+    n, m = matrix.shape
+    for j in range(m):
+        out[j] = 0.0
+    for i in range(n):
+        for j in range(m):
+            out[j] += matrix[i, j] * x[i]
+
+
+@compiled
+def strains_of(tiles, g, out):
+    """out = sum_j g_j D_j (rows,), of strains D_j in tiles (rows / ROWS, m, ROWS), an even number of them, and g (m,)."""
+    _weigh(tiles.ctypes.data, g.ctypes.data, out.ctypes.data, len(out), len(g))  # pyright: ignore[reportCallIssue]
+
+
+@compiled
+def project(tiles, stress, out):
+    """out_j = D_j . stress (m,) for a stress (rows,)."""
+    _project(tiles.ctypes.data, stress.ctypes.data, out.ctypes.data, len(stress), len(out))  # pyright: ignore[reportCallIssue]
+
+
+@compiled
+def lanes_of_strains(tiles, lanes, count, out):
+    """out_k = sum_j lanes_jk D_j: the first `count` lanes, and up to the next multiple of GROUP, of out (L, rows) from lanes (m, L)."""
+    m, L = lanes.shape
+    _combine_strains(tiles.ctypes.data, lanes.ctypes.data, out.ctypes.data, out.shape[1], m, count, L)  # pyright: ignore[reportCallIssue]
 
 
 @compiled
@@ -45,8 +80,9 @@ def square_of_lanes(A, B, count, out):
     _contract(A.ctypes.data, B.ctypes.data, out.ctypes.data, A.shape[1], count, len(A))  # pyright: ignore[reportCallIssue]
 
 
-def combine(width, group):
-    """C_k = sum_j B_jk A_j of A (m, rows), B (m, stride) and C, for k = 0, 1, .. below count and to the end of the last group."""
+def combine(width, group, tiled):
+    """C_k = sum_j B_jk A_j of A (m, rows), or in tiles of `width` rows, B (m, stride) and C, for k = 0, 1, .. below count and to the end of the last
+    group."""
 
     @intrinsic
     def write(typing, A, B, C, rows, m, count, stride):
@@ -54,7 +90,8 @@ def combine(width, group):
             A, B, C = _pointers(builder, arguments)
             rows, m, count, stride = arguments[3:]
             with through(builder, INDEX(0), rows, width) as i, through(builder, INDEX(0), count, group) as k:
-                _combined(builder, A, B, C, rows, m, i, k, width, group, lambda j, row: at(builder, j, stride, row))
+                column = (lambda j: _in_tile(builder, i, m, j)) if tiled else (lambda j: at(builder, j, rows, i))
+                _combined(builder, A, B, C, rows, m, i, k, width, group, column, lambda j, row: at(builder, j, stride, row))
             return context.get_dummy_value()
 
         return types.void(A, B, C, rows, m, count, stride), generate
@@ -62,7 +99,54 @@ def combine(width, group):
     return write
 
 
-_combine_strains, _combine_neurons = combine(ROWS, GROUP), combine(LANES, NEURONS)
+_combine_strains, _combine_neurons = combine(ROWS, GROUP, tiled=True), combine(LANES, NEURONS, tiled=False)
+
+
+@intrinsic
+def _weigh(typing, A, B, C, rows, m):
+    """C = sum_j B_j A_j of A (m, rows) in tiles, two at a time, B (m,) and C (rows,)."""
+
+    def generate(context, builder, signature, arguments):
+        A, B, C = _pointers(builder, arguments)
+        rows, m = arguments[3:]
+
+        def terms(i, j):
+            weight = Vector.spread(builder, B, j, ROWS)
+            return [weight * Vector.load(builder, A, _in_tile(builder, _after(builder, i, k * ROWS), m, j), ROWS) for k in range(2)]
+
+        with through(builder, INDEX(0), rows, 2 * ROWS) as i:
+            for k, total in enumerate(_sums(builder, m, 1, 2, ROWS, lambda j: terms(i, j))):
+                total.store(C, _after(builder, i, k * ROWS))
+        return context.get_dummy_value()
+
+    return types.void(A, B, C, rows, m), generate
+
+
+@intrinsic
+def _project(typing, A, B, C, rows, m):
+    """C_j = A_j . B of A (m, rows) in tiles, B (rows,) and C (m,)."""
+
+    def generate(context, builder, signature, arguments):
+        A, B, C = _pointers(builder, arguments)
+        rows, m = arguments[3:]
+
+        def terms(i, j, group):
+            found = []
+            for k in range(0, ROWS, HALF):
+                part = Vector.load(builder, B, _after(builder, i, k), HALF)
+                found.append([
+                    part * Vector.load(builder, A, _after(builder, _in_tile(builder, i, m, _after(builder, j, g)), k), HALF) for g in range(group)
+                ])  # fmt: skip
+            return [sum(halves[1:], start=halves[0]) for halves in zip(*found, strict=True)]
+
+        whole = builder.sub(m, builder.srem(m, INDEX(FEATURES)))
+        for start, stop, group in ((INDEX(0), whole, FEATURES), (whole, m, 1)):
+            with through(builder, start, stop, group) as j:
+                for g, total in enumerate(_sums(builder, rows, ROWS, group, HALF, lambda i, j=j, group=group: terms(i, j, group))):
+                    builder.store(total.sum(), builder.gep(C, [_after(builder, j, g)]))
+        return context.get_dummy_value()
+
+    return types.void(A, B, C, rows, m), generate
 
 
 @intrinsic
@@ -76,7 +160,8 @@ def _multiply(typing, A, B, C, rows, m, count):
         with through(builder, INDEX(0), rows, LANES) as i:
             for start, stop, group in ((INDEX(0), whole, NEURONS), (whole, count, 1)):
                 with through(builder, start, stop, group) as k:
-                    _combined(builder, A, B, C, rows, m, i, k, LANES, group, lambda j, row: at(builder, row, m, j))
+                    column, factor = (lambda j: at(builder, j, rows, i)), (lambda j, row: at(builder, row, m, j))
+                    _combined(builder, A, B, C, rows, m, i, k, LANES, group, column, factor)
         return context.get_dummy_value()
 
     return types.void(A, B, C, rows, m, count), generate
@@ -104,12 +189,12 @@ def _contract(typing, A, B, out, rows, count, stride):
     return types.void(A, B, out, rows, count, stride), generate
 
 
-def _combined(builder, A, B, C, rows, m, i, k, width, group, place):
-    """Write C_k[i : i + width] and so on for a group; the factor of A_j is B[place(j, k)]."""
+def _combined(builder, A, B, C, rows, m, i, k, width, group, column, factor):
+    """Write C_k[i : i + width] and so on for a group; A_j[i : i + width] is at A[column(j)], its factor at B[factor(j, k)]."""
 
     def terms(j):
-        column = Vector.load(builder, A, at(builder, j, rows, i), width)
-        return [column * Vector.spread(builder, B, place(j, _after(builder, k, g)), width) for g in range(group)]
+        part = Vector.load(builder, A, column(j), width)
+        return [part * Vector.spread(builder, B, factor(j, _after(builder, k, g)), width) for g in range(group)]
 
     for g, total in enumerate(_sums(builder, m, 1, group, width, terms)):
         total.store(C, at(builder, _after(builder, k, g), rows, i))
@@ -117,6 +202,11 @@ def _combined(builder, A, B, C, rows, m, i, k, width, group, place):
 
 def _pointers(builder, arguments):
     return [builder.inttoptr(address, REAL.as_pointer()) for address in arguments[:3]]
+
+
+def _in_tile(builder, i, m, j):
+    """The offset of row i, the first of a tile, of column j of m."""
+    return builder.add(builder.mul(i, m), builder.mul(j, INDEX(ROWS)))
 
 
 def _after(builder, index, more):

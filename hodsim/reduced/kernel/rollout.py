@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from hodsim.reduced.kernel.dense import norm
 from hodsim.reduced.kernel.equation import VARIATIONAL, Equation, residual, tangent
 from hodsim.reduced.kernel.network import propagate_values, seed
 from hodsim.reduced.kernel.newton import CONVERGED, ROUNDING, newton
 from hodsim.reduced.kernel.plan import OPTIONS, digest, lent_plan, lent_work, merged, workspace
+from hodsim.reduced.kernel.product import apply, apply_transposed
 
 
 @merged
@@ -23,7 +24,7 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
     rates[started] are the scheme's maps: v0 = rates[s, 0, :5] . history and s1 = rates[s, 0, 5], a0 and s2 likewise in rates[s, 1]. Writes
     states (steps, 3, r), rows q, v, a, the Newton iterations (steps,), the norms of the last step's residuals, and the defects |G p| (steps,).
     Returns how many steps were done and how the last one ended."""
-    steps, m = len(forces), len(plan.strain)
+    steps, m = len(forces), plan.strain.shape[1]
     r, k = history.shape[1], len(plan.pull)
     q, v0, a0, term, c = np.empty(r), np.zeros(r), np.zeros(r), np.empty(k), np.empty(k + len(plan.tethers))
     inertial = c[:k]
@@ -39,35 +40,37 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
             before[:] = now
             now[:] = work.values[0]
         if not started:  # a first step has a velocity instead of a past
-            before[:] = now - dt * work.values[1]
+            for i in range(m):
+                before[i] = now[i] - dt * work.values[1, i]
     for step in range(steps):
         table = rates[1 if started else 0]
-        v0[:], a0[:] = 0.0, 0.0
-        for i in range(5):
-            v0 += table[0, i] * history[i]
-            a0 += table[1, i] * history[i]
-        np.dot(plan.pull, forces[step], inertial)
+        apply_transposed(history, table[0, :5], v0)
+        apply_transposed(history, table[1, :5], a0)
+        apply(plan.pull, forces[step], inertial)
         if form == VARIATIONAL:
-            predicted[:] = 2 * now - before
-            np.dot(plan.momentum, predicted, term)
+            for i in range(m):
+                predicted[i] = 2 * now[i] - before[i]
+            apply(plan.momentum, predicted, term)
             inertial += term
             if damped:
-                predicted[:] = now / dt
-                np.dot(plan.drag, predicted, term)
+                for i in range(m):
+                    predicted[i] = now[i] / dt
+                apply(plan.drag, predicted, term)
                 inertial += term
         else:
             seed(plan, work, 1, table[0, 5])
             seed(plan, work, 2, table[1, 5])
         equation = Equation(form, table[0, 5], table[1, 5], v0, a0, c)
-        q[:] = history[0] + dt * history[1]
+        for i in range(r):
+            q[i] = history[0, i] + dt * history[1, i]
         ended, iterations[step] = newton(plan, work, equation, q, tolerance, max_iterations, norms)
         if ended > ROUNDING:
             return step, ended
-        history[3:] = history[:2]
-        history[0] = q
-        history[1], history[2] = table[0, 5] * q + v0, table[1, 5] * q + a0
+        for i in range(r):
+            history[3, i], history[4, i] = history[0, i], history[1, i]
+            history[0, i], history[1, i], history[2, i] = q[i], table[0, 5] * q[i] + v0[i], table[1, 5] * q[i] + a0[i]
         states[step] = history[:3]
-        np.dot(plan.gauge, work.p, predicted)
+        apply(plan.gauge, work.p, predicted)
         defects[step] = norm(predicted)
         started = True
         before[:] = now
@@ -75,31 +78,22 @@ def roll(plan, work, form, rates, dt, history, started, forces, tolerance, max_i
     return steps, CONVERGED
 
 
-@merged
-def in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
-    work = workspace(plan)
-    result = roll(
-        lent_plan(plan), lent_work(work), form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects
-    )  # fmt: skip
-    work.pivots[0] = len(plan.strain)  # both are needed to the end
-    return result
-
-
 def entries(sources):
     """The functions that Python calls; they close over a digest of the files they are compiled from."""
 
-    @njit(cache=True, **OPTIONS)
-    def rollout(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects):
+    @njit(cache=True, nogil=True, **OPTIONS)
+    def rollouts(plan, form, rates, dt, histories, started, forces, tolerance, max_iterations, states, iterations, norms, defects, done, ended):
+        """B trajectories, one after the other, without Python's lock: its threads may each do a share at the same time."""
+        # not by prange: numba takes for dead there what is written to an array and read from it by another name
         _ = sources
-        return in_workspace(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects)
-
-    @njit(cache=True, parallel=True, **OPTIONS)
-    def rollouts(plan, form, rates, dt, history, started, forces, tolerance, max_iterations, states, iterations, norms, defects, done, ended):
-        _ = sources
-        for i in prange(len(history)):
-            done[i], ended[i] = in_workspace(
-                plan, form, rates, dt, history[i], started, forces[i], tolerance, max_iterations, states[i], iterations[i], norms[i], defects[i]
-            )
+        work = workspace(plan)
+        lent, within = lent_plan(plan), lent_work(work)
+        for b in range(len(histories)):
+            done[b], ended[b] = roll(
+                lent, within, form, rates, dt, histories[b], started, forces[b], tolerance, max_iterations,
+                states[b], iterations[b], norms[b], defects[b],
+            )  # fmt: skip
+        work.pivots[0] = len(plan.strain)  # both are needed to the end
 
     @njit(cache=True, **OPTIONS)
     def evaluate(plan, equation, q, R, T):
@@ -111,10 +105,10 @@ def entries(sources):
         residual(plan, work, equation, q, R)
         tangent(plan, work, equation, T)
 
-    return rollout, rollouts, evaluate
+    return rollouts, evaluate
 
 
-rollout, rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
+rollouts, evaluate = entries(digest(*sorted(map(str, Path(__file__).parent.glob("*.py")))))
 
 
 def is_compiled(entry, arguments: tuple) -> bool:
