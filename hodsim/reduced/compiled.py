@@ -158,8 +158,8 @@ class CompiledStep:
             bounds = np.linspace(0, len(states), threads + 1).astype(int)
             shares = [[a[start:stop] if i in EACH else a for i, a in enumerate(arguments)] for start, stop in pairwise(bounds)]
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda share: kernel.rollouts(*share), shares))
-        return [self._rolled(start, dt, *each, first) for start, *each in zip(states, *arguments[-6:], strict=True)]
+                list(pool.map(kernel.rollouts, *zip(*shares, strict=True)))
+        return [self._rolled(start, dt, first, *each) for start, *each in zip(states, *arguments[-6:], strict=True)]
 
     def _arguments(
         self, states: Sequence[State], dt: float, forces: np.ndarray, scheme: Scheme, tolerance: float, max_iterations: int
@@ -174,8 +174,8 @@ class CompiledStep:
         )  # fmt: skip
 
     def _rolled(
-        self, start: State, dt: float, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, defects: np.ndarray,
-        done: int, ended: int, first: int,
+        self, start: State, dt: float, first: int, states: np.ndarray, iterations: np.ndarray, norms: np.ndarray, defects: np.ndarray,
+        done: int, ended: int,
     ) -> Rollout:  # fmt: skip
         """What the kernel wrote, as a Rollout."""
         failure = None
