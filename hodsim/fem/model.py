@@ -91,6 +91,7 @@ class FullModel:
         self._field, self._force = np.zeros(self.mesh.vertices.shape), np.empty(self.mesh.vertices.shape)
         self._u, self._f = self._field.reshape(-1)[: self.n_dofs], self._force.reshape(-1)[: self.n_dofs]
         self.pattern = self.elements.pattern
+        self._tangent_data = np.empty((2, self.pattern.nnz))
 
     def _build_matrices(self) -> None:
         scalar = scalar_mass(self.mesh.tetrahedra, self.density * self.mesh.volumes, len(self.mesh.vertices), lumped=self.lumped)
@@ -180,11 +181,12 @@ class FullModel:
         return unbalanced
 
     def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Factorisation:
-        """K(q) + s1 C + s2 M, factorised. Raises numpy.linalg.LinAlgError when it is singular."""
-        data = self._stiffness_data(q)
-        data += s2 * self._mass_data
+        """K(q) + s1 C + s2 M, factorised, in place of the one before. Raises numpy.linalg.LinAlgError when it is singular."""
+        data, part = self._tangent_data  # kept: fresh memory of that size costs page faults, a third of a step
+        self.elements.stiffness(self.material, self._set(q), data)
+        data += np.multiply(self._mass_data, s2, out=part)
         if self.damping_matrix is not None:
-            data += s1 * self._damping_data
+            data += np.multiply(self._damping_data, s1, out=part)
         return self.solver.factor(data, tolerance=NEWTON_TOLERANCE)
 
     def kinetic_energy(self, v: np.ndarray) -> float:
