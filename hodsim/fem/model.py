@@ -182,7 +182,7 @@ class FullModel:
 
     def tangent(self, q: np.ndarray, v: np.ndarray, a: np.ndarray, s1: float, s2: float, force: np.ndarray) -> Factorisation:
         """K(q) + s1 C + s2 M, factorised, in place of the one before. Raises numpy.linalg.LinAlgError when it is singular."""
-        data, part = self._tangent_data  # kept: fresh memory of that size costs page faults, a third of a step
+        data, part = self._tangent_data  # kept: fresh memory of that size may cost page faults
         self.elements.stiffness(self.material, self._set(q), data)
         data += np.multiply(self._mass_data, s2, out=part)
         if self.damping_matrix is not None:
