@@ -88,7 +88,7 @@ def show(
         if live or player.is_compiled:
             player.warm_up(wait=not live)
         else:
-            with working("Compiling the step (most of a minute, once on a machine)"):
+            with working("Compiling the step (one to two minutes, once on a machine)"):
                 player.warm_up()
         return player
 

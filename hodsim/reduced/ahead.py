@@ -1,6 +1,6 @@
 """Compile the step beside other work.
 
-On a machine that has never done it, that takes most of a minute; numba keeps what it made on disk. A process of its own leaves this one
+On a machine that has never done it, that takes one to two minutes; numba keeps what it made on disk. A process of its own leaves this one
 its interpreter.
 """
 

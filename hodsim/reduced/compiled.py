@@ -88,7 +88,7 @@ class CompiledStep:
         return other
 
     def is_compiled(self, state: State, dt: float) -> bool:
-        """Whether a step can be taken at once, for numba has compiled it here before; else it takes most of a minute first."""
+        """Whether a step can be taken at once, for numba has compiled it here before; else it takes one to two minutes first."""
         return kernel.is_compiled(kernel.rollouts, self._arguments([state], dt, np.zeros((1, 1, self._mixing.shape[1])), backward_euler, 1e-5, 1))
 
     def __call__(

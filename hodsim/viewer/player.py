@@ -70,7 +70,7 @@ class Player:
     def warm_up(self, *, wait: bool = True) -> None:
         """Take a step that leaves no trace, so that none takes long later.
 
-        The compiled step takes most of a minute, once on a machine: wait for it, or have another process compile it, until when the
+        The compiled step takes one to two minutes, once on a machine: wait for it, or have another process compile it, until when the
         reference takes the steps."""
         if not wait and not self.is_compiled:
             self.compilation = Compilation(*{type(material).__name__ for material in self.full.material.constituents})
