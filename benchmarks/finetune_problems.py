@@ -101,7 +101,7 @@ def beam_autoencoder(folder: Path, quick: bool) -> Problem:
     basis, energies = principal_directions(snapshots.split("train").poses(), 24, mass=full.mass)
     data = {}
     for split in SPLITS:
-        poses = Every(16, snapshots.split(split).poses())
+        poses = Every(16, snapshots.split(split).displacements)
         prepared = prepare(full, basis, poses, snapshots.dt, device=torch.device("cpu"), tick=lambda: None)
         data[split] = (prepared.coordinates, prepared.roots)
     deviations = torch.from_numpy(np.sqrt(energies))

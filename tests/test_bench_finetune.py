@@ -7,14 +7,17 @@ from scipy.io import savemat
 from torch import nn
 from torch.nn import functional as F
 
+from bodies import small_beam
 from hodsim.apps.bench import bench
-from hodsim.benchmarks import finetune
+from hodsim.benchmarks import finetune, finetune_problems
 from hodsim.benchmarks.finetune import compare, races
 from hodsim.benchmarks.finetune_methods import Budget, methods
-from hodsim.benchmarks.finetune_problems import NETS, Problem, image_problems, load_images, seeded
+from hodsim.benchmarks.finetune_problems import NETS, Problem, beam_autoencoder, image_problems, load_images, seeded
 from hodsim.benchmarks.finetune_products import cost_problem, product_methods
 from hodsim.benchmarks.finetune_report import figure, table
 from hodsim.benchmarks.journal import Journal
+from hodsim.snapshots import bending_loads, generate_snapshots, sweep
+from hodsim.subspace import principal_directions
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -37,6 +40,19 @@ def sines() -> Problem:
     make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2)).double())
     return Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20, share=0.5,
                    first_epochs=5, simulate=lambda net: float(net[0].weight.detach().abs().sum()))  # fmt: skip
+
+
+def test_the_beam_is_raced_on_every_sixteenth_pose(tmp_path, monkeypatch):
+    full, dt = small_beam(), 0.01
+    cases = sweep(train=3, validation=1, test=1, duration=0.4)
+    snapshots = generate_snapshots(full, bending_loads(full), cases, dt=dt, steps=40, directory=tmp_path)
+    monkeypatch.setattr(finetune_problems, "sampled_beam", lambda *_: (full, snapshots))
+    problem = beam_autoencoder(tmp_path, quick=True)
+    assert {split: len(samples[0]) for split, samples in problem.data.items()} == {"train": 9, "validation": 3, "test": 3}
+    z, _ = problem.data["test"]
+    basis, _ = principal_directions(snapshots.split("train").poses(), 24, mass=full.mass)
+    np.testing.assert_allclose(z, snapshots.split("test").displacements[0][::16] @ (full.mass @ basis), atol=1e-6 * float(z.abs().max()))
+    assert problem.loss(nn.Identity(), "test") == 0 < problem.loss(problem.make(0), "test") < float("inf")
 
 
 @pytest.mark.parametrize("budget", [Budget("seconds", 0.02), Budget("epochs", 4.0)], ids=str)
