@@ -31,7 +31,7 @@ from hodsim.storage import write_atomically
 WIDTHS = (784, 400, 400, 400, 400)
 MEMORY_MIB = 16.0
 CASES = (("Jacobian", 0.0, 32), ("Jacobian", 0.0, 100), ("both", 1.0, 4))  # beta and batch
-REPEATS = 4
+REPEATS = 8
 
 QUICK = Budget(400, (32, 16), 2, 2, (1e-3, 1e-2), (1e-1,))
 DEFAULT = Budget(3000, (128, 64), 10, 5)
@@ -163,5 +163,7 @@ def figure(report: dict[str, Any]) -> bytes:
         row[0].set(xscale="log", xlabel="radius", ylabel="contractive ratio", title=f"{training['data']}: weights by validation")
         row[1].set(xlabel="reconstruction error", ylabel="contractive ratio at radius 1", title="all weights")
         row[2].set(xlabel="reconstruction error", ylabel="test error %", title="all weights")
+        for axes in row[1:]:
+            axes.locator_params(axis="x", nbins=5)
         row[0].legend(frameon=False)
     return png(chart, 110)

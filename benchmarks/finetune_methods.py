@@ -67,8 +67,8 @@ def methods() -> list[Method]:
         return found
     return [
         *found,
-        Method("SOAP", (3e-4, 1e-3, 3e-3), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
-        Method("Shampoo", (3e-4, 1e-3, 3e-3), lambda net, rate, _: library.Shampoo(
+        Method("SOAP", (1e-3, 3e-3, 1e-2), lambda net, rate, _: library.SOAP(net.parameters(), lr=rate, weight_decay=0.0), cosine=True),
+        Method("Shampoo", (1e-3, 3e-3, 1e-2), lambda net, rate, _: library.Shampoo(
             net.parameters(), lr=rate, preconditioning_compute_steps=10), cosine=True),
     ]  # fmt: skip
 
@@ -91,8 +91,9 @@ def _factored() -> KroneckerFactored:
 
 def _second_order(curvature: Any, preconditioner: Callable[[], Any]) -> Callable[[nn.Module, float, Problem], NewtonKrylov]:
     def make(net: nn.Module, damping: float, problem: Problem) -> NewtonKrylov:
-        return NewtonKrylov(net, curvature=curvature, preconditioner=preconditioner(), damping=damping, adaptation=0.3, memory=0.0,
-                            iterations=problem.iterations)  # fmt: skip
+        M = preconditioner()
+        iterations = problem.factored_iterations if M.every else problem.iterations
+        return NewtonKrylov(net, curvature=curvature, preconditioner=M, damping=damping, adaptation=0.5, memory=0.0, iterations=iterations)
 
     return make
 

@@ -110,11 +110,11 @@ def meet(left: Shared | Passed, right: Passed, middle: Tensor, *, scale: float, 
     middle_bar, bar = torch.zeros_like(middle), torch.empty_like(right.sum)
     for b, d in enumerate(middle):
         P, Q = left.of(b), right.of(b)
-        rows = (scale * d)[:, None]
-        pulled = torch.linalg.vecdot(P, torch.mul(Q, d, out=bar))
+        pulled = torch.mul(P, Q, out=bar) @ d
         total += torch.dot(d, pulled)
         if gradient:
             middle_bar[b] = 2 * scale * pulled
-            left.pull(b, bar.mul_(rows))
-            right.pull(b, torch.mul(P, d, out=bar).mul_(rows))
+            outer = torch.outer(scale * d, d)
+            left.pull(b, torch.mul(Q, outer, out=bar))
+            right.pull(b, torch.mul(P, outer, out=bar))
     return total, middle_bar

@@ -6,7 +6,8 @@ A lane is one direction of one sample. Between its linear layers it carries p = 
     c = phi''(z) p^2 + phi'(z) s        s~ = phi' c~                         phi''~ = sum over lanes of c~ p^2
 
 (~: the adjoint). What ends with a linear layer W is squared in front of it: |W a|^2 over all lanes is <W^T W, sum a a^T>,
-whose gradient by W is 2 W sum a a^T.
+whose gradient by W is 2 W sum a a^T. Seeds have no second derivative: behind the first activation s is zero but for the units that bend,
+those with phi'' or phi''' other than zero; half of them with ELU.
 Lanes go forward and back in chunks, so that nothing of all lanes is ever stored.
 """
 
@@ -22,7 +23,8 @@ from torch import Tensor
 @dataclass
 class Chain:
     """A product of matrices and diagonals: seeds (K, m_0); phi' and phi'' of each activation, (B, m_l); matrices (m_(l+1), m_l) between them;
-    last (k, m): a final one or None. rows (B, K): factors of the lanes of each sample, or None. No curvatures: first derivatives only."""
+    last (k, m): a final one or None. rows (B, K): factors of the lanes of each sample, or None. No curvatures: first derivatives only; else two
+    activations or more, and bends (B, m_0): which units of the first one bend."""
 
     seeds: Tensor
     slopes: list[Tensor]
@@ -30,6 +32,7 @@ class Chain:
     curvatures: list[Tensor] | None = None
     last: Tensor | None = None
     rows: Tensor | None = None
+    bends: Tensor | None = None
 
     def bytes_a_lane(self) -> int:
         """What one lane keeps until its way back, and what is at work beside it."""
@@ -74,6 +77,7 @@ def squares(chain: Chain, first: Weights, second: Weights | None, *, budget: int
     at_once = max(1, budget // chain.bytes_a_lane())
     samples, width = max(1, at_once // lanes), min(lanes, at_once)
     for b in range(0, count, samples):
+        work.begin(slice(b, b + samples))
         for k in range(0, lanes, width):
             work.add(slice(b, b + samples), slice(k, k + width))
     return work.finished()
@@ -97,6 +101,8 @@ class _Work:
         self.gram = chain.last.T @ chain.last if chain.by_gram and chain.last is not None else None
         self.outer = None if self.gram is None else self.gram.new_zeros(len(weights), *self.gram.shape)
         self.rooms: dict[str, Tensor] = {}
+        self.units: Tensor | None = None  # that bend in one of the samples, and what belongs to them of W and phi''
+        self.matrix = self.curvature = chain.seeds
 
     def finished(self) -> tuple[Tensor, Adjoint | None]:
         if self.gram is not None and self.outer is not None:
@@ -107,41 +113,83 @@ class _Work:
                     self.adjoint.last.addmm_(self.chain.last, outer, alpha=2 * scale)
         return self.sums, self.adjoint
 
+    def begin(self, b: slice) -> None:
+        """Chunks of these samples come next."""
+        chain = self.chain
+        if chain.bends is not None and chain.curvatures is not None:
+            self.units = chain.bends[b].any(0).nonzero()[:, 0]
+            self.matrix = chain.matrices[0].index_select(1, self.units)
+            self.curvature = chain.curvatures[0][b].index_select(1, self.units)[:, None]
+
     def add(self, b: slice, k: slice) -> None:
         """One chunk of lanes forward and, with an adjoint, back."""
-        before, after = self._forward(b, k)
-        back = self._square(after[-1], k)
+        seeds, entered = self._enter(b, k)
+        before, after = self._forward(b, entered)
+        back = self._square(after[-1] if after else entered[0][None], k)
         adjoint, chain = self.adjoint, self.chain
         if adjoint is None or back is None:
             return
-        for l in reversed(range(len(chain.slopes))):
-            self._through_activation(adjoint, l, b, before[l], back)
-            if l:
-                adjoint.matrices[l - 1].addmm_(_flat(back).T, _flat(after[l - 1]))
+        for l in reversed(range(1, len(chain.slopes))):
+            self._through_activation(adjoint, l, b, before[l - 1], back)
+            if l > 1:
+                adjoint.matrices[l - 1].addmm_(_flat(back).T, _flat(after[l - 2]))
                 back = self._product(f"back {l % 2}", back, chain.matrices[l - 1])
-        p = back[0]  # the seeds' second derivatives are zero
+        p = self._leave(adjoint, b, seeds, entered, back)
         if chain.rows is not None and adjoint.rows is not None:
             adjoint.rows[b, k] += torch.linalg.vecdot(p, chain.seeds[k].expand_as(p))
             p = p * chain.rows[b, k, None]
         adjoint.seeds[k] += p.sum(0)
 
-    def _forward(self, b: slice, k: slice) -> tuple[list[Tensor], list[Tensor]]:
-        """Lanes (kinds, b, k, m) in front of and behind each activation; in front of the first one p alone."""
-        chain, kinds = self.chain, len(self.weights)
-        lanes = chain.seeds[k][None, None]
+    def _enter(self, b: slice, k: slice) -> tuple[Tensor, list[Tensor]]:
+        """p (1 or b, k, m) in front of the first activation; behind it a (b, k, m) and, with curvatures, c (b, k, units that bend)."""
+        chain = self.chain
+        p = chain.seeds[k][None]
         if chain.rows is not None:
-            lanes = lanes * chain.rows[b, k, None]
+            p = p * chain.rows[b, k, None]
+        f1 = chain.slopes[0][b, None]  # (b, 1, m)
+        found = [torch.mul(p, f1, out=self._room("a", *torch.broadcast_shapes(f1.shape, p.shape)))]
+        if self.units is not None:
+            bent = p.index_select(-1, self.units)
+            found.append(torch.mul(bent.mul_(bent), self.curvature, out=self._room("c", *found[0].shape[:2], len(self.units))))
+        return p, found
+
+    def _leave(self, adjoint: Adjoint, b: slice, p: Tensor, entered: list[Tensor], back: Tensor) -> Tensor:
+        """The adjoint of the seeds' lanes (b, k, m), from that of what the first matrix makes of what entered, or of this where there is none."""
+        chain, f1 = self.chain, self.chain.slopes[0][b, None]
+        if not chain.matrices:
+            a_bar = back[0]
+        else:
+            adjoint.matrices[0].addmm_(_flat(back[0]).T, _flat(entered[0]))
+            a_bar = self._product("a back", back[0], chain.matrices[0])
+        product = self._room("product", *a_bar.shape)
+        adjoint.slopes[0][b] += torch.mul(a_bar, p, out=product).sum(1)
+        p_bar = a_bar.mul_(f1)
+        if self.units is not None:
+            adjoint.matrices[0].index_add_(1, self.units, _flat(back[1]).T @ _flat(entered[1]))
+            bent = p.index_select(-1, self.units)
+            twist = self._product("c back", back[1], self.matrix).mul_(bent)
+            product = product.view(-1)[: twist.numel()].view(twist.shape)
+            adjoint.curvatures[0][b] = adjoint.curvatures[0][b].index_add(1, self.units, torch.mul(twist, bent, out=product).sum(1))
+            p_bar.index_add_(-1, self.units, twist.mul_(self.curvature), alpha=2)
+        return p_bar
+
+    def _forward(self, b: slice, entered: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Lanes (kinds, b, k, m) in front of and behind each activation but the first."""
+        chain, kinds = self.chain, len(self.weights)
         before, after = [], []
-        for l, slope in enumerate(chain.slopes):
-            if l:
-                lanes = self._product(f"before {l}", after[-1], chain.matrices[l - 1].T)
-            f1, p = slope[b, None], lanes[0]  # (b, 1, m)
-            passed = self._room(f"after {l}", kinds, *torch.broadcast_shapes(f1.shape, p.shape))
-            torch.mul(p, f1, out=passed[0])
+        for l in range(1, len(chain.slopes)):
+            matrix, f1 = chain.matrices[l - 1], chain.slopes[l][b, None]
+            lanes = self._room(f"before {l}", kinds, *entered[0].shape[:2], len(matrix))
+            if l > 1:
+                torch.mm(_flat(after[-1]), matrix.T, out=_flat(lanes))
+            else:
+                for kind, W in enumerate([matrix, self.matrix][:kinds]):
+                    torch.mm(_flat(entered[kind]), W.T, out=_flat(lanes[kind]))
+            passed = self._room(f"after {l}", *lanes.shape)
+            torch.mul(lanes[0], f1, out=passed[0])
             if chain.curvatures is not None:
-                torch.mul(p, chain.curvatures[l][b, None], out=passed[1]).mul_(p)
-                if l:
-                    passed[1].addcmul_(lanes[1], f1)
+                torch.mul(lanes[0], chain.curvatures[l][b, None], out=passed[1]).mul_(lanes[0])
+                passed[1].addcmul_(lanes[1], f1)
             before.append(lanes)
             after.append(passed)
         return before, after
@@ -175,7 +223,7 @@ class _Work:
         return pulled
 
     def _through_activation(self, adjoint: Adjoint, l: int, b: slice, lanes: Tensor, back: Tensor) -> None:
-        """The adjoint of what is behind the activation, back, becomes that of what is in front of it."""
+        """The adjoint of what is behind an activation but the first, back, becomes that of what is in front of it."""
         chain = self.chain
         f1, p = chain.slopes[l][b, None], lanes[0]
         product = self._room("product", *back.shape[1:])
@@ -183,8 +231,7 @@ class _Work:
         if chain.curvatures is None:
             back.mul_(f1)
             return
-        if l:
-            adjoint.slopes[l][b] += torch.mul(back[1], lanes[1], out=product).sum(1)
+        adjoint.slopes[l][b] += torch.mul(back[1], lanes[1], out=product).sum(1)
         twist = torch.mul(back[1], p, out=self._room("twist", *back.shape[1:]))
         adjoint.curvatures[l][b] += torch.mul(twist, p, out=product).sum(1)
         back.mul_(f1)

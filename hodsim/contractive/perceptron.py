@@ -152,7 +152,8 @@ class Perceptron:
         curved = request.hessian is not None
         last = weights[-1] if self.ends_linear else None
         matrices = weights[1 : len(self.activations)]
-        chain = Chain(directions.seeds(weights[0]), path.slopes, matrices, path.curvatures if curved else None, last)
+        bends = torch.stack([derivative != 0 for derivative in path.towers[0][1:]]).any(0) if curved else None
+        chain = Chain(directions.seeds(weights[0]), path.slopes, matrices, path.curvatures if curved else None, last, bends=bends)
         first, second = Weights(directions.jacobian, request.jacobian), Weights(directions.hessian, request.hessian or 0.0)
         sums, found = squares(chain, first, second if curved else None, budget=request.budget, gradient=request.gradient)
         if found is None:

@@ -126,7 +126,10 @@ def signs(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(matrix)
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # single precision gives up on many equal eigenvalues, as of pixels that are always dark
+        values, vectors = (part.to(matrix) for part in torch.linalg.eigh(matrix.double()))
     return values.clamp_min(0), vectors
 
 

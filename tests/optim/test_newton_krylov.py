@@ -295,3 +295,14 @@ def test_steps_on_cuda_match_those_on_the_cpu(curvature, preconditioner):
         optimizer = NewtonKrylov(net, curvature=curvature, preconditioner=preconditioner)
         losses.append([optimizer.step(closure(net, x, y)) for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-8)
+
+
+def test_inputs_that_are_always_zero_are_no_obstacle_to_kronecker_factors():
+    """In single precision MKL does not find the eigenvalues of such a Gram matrix."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(392, 784, generator=generator) ** 4
+    x[:, torch.randperm(784, generator=generator)[:500]] = 0
+    net = nn.Linear(784, 2)
+    optimizer = NewtonKrylov(net, curvature=GaussNewton(), preconditioner=KroneckerFactored(), damping=1e-4)
+    optimizer.step(closure(net, x, torch.sin(x[:, :2])))
+    assert optimizer.last.outcome is Outcome.STEPPED and optimizer.last.after < 0.1 * optimizer.last.before

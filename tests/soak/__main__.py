@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .session import Session, verdict
 
-MEMORY, SLOWER = 0.02, 0.2  # that may be gained; of the time of a step, a machine with other work is no exact judge
+MEMORY, SLOWER = 0.02, 0.1  # that may be gained; of the time of a step, a machine with other work is no exact judge
 
 number = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 with tempfile.TemporaryDirectory() as folder:
