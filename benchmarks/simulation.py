@@ -295,11 +295,15 @@ def figure(report: dict[str, Any]) -> bytes:
     """Error against cost of every model, and the error by which the elements were chosen."""
     drawing = Figure((11, 4.2), layout="constrained")
     cost, elements = drawing.subplots(1, 2)
+    drawn: list[np.ndarray] = []
     for model in report["models"]:
         network = model["name"].startswith("HoD")
         x, y = 1e3 * model["ms_per_step"]["p50"], 100 * model["tip_error"]["mean"]
         cost.loglog(x, y, "o" if network else "s", color="#0072b2" if network else "#d55e00")
-        cost.annotate(model["name"], (x, y), (5, 4), textcoords="offset points", fontsize=8)
+        place = np.log10([x, y])
+        close = any((np.abs(place - other) < 0.1).all() for other in drawn)  # to a point whose label lies above
+        cost.annotate(model["name"], (x, y), (5, -10 if close else 4), textcoords="offset points", fontsize=8)
+        drawn.append(place)
     cost.axvline(1e3 * report["full"]["ms_per_step"]["p50"], color="#5c626b", linestyle="--")
     cost.set(xlabel="a step [us]; dashed: the full model", ylabel="mean tip error [%]")
     cost.margins(0.2)
