@@ -12,18 +12,19 @@ from typer.models import OptionInfo
 from hodsim.apps.cli import app
 from hodsim.project import Settings
 
-IN_LISTS = {"regions": "regions.all.density"}  # sections that have names of their own
+REGION = "all"  # a group of the study's mesh, for settings that each group may have of its own
 SIDE = "x-max"  # where a setting or an option wants the name of a group or of a side
 
 
 def numeric_settings() -> list[str]:
-    """Their keys, each with a place for the number: 'material.density={}', 'subspace.hidden=[{}]'."""
+    """Their keys, each with a place for the number: 'material.density={}', 'subspace.hidden=[{}]', 'regions.all.density={}'."""
     found = []
     for name, field in Settings.model_fields.items():
+        parts = _parts(field.annotation)
         if isinstance(field.default, BaseModel):
             found += [f"{name}.{key}" for key in _numeric(type(field.default))]
-        elif name in IN_LISTS:
-            found.append(IN_LISTS[name] + "={}")
+        elif parts[0] is dict and issubclass(parts[-1], BaseModel):
+            found += [f"{name}.{REGION}.{key}" for key in _numeric(parts[-1])]
     return found + _numeric(Settings)
 
 

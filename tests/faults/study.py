@@ -8,6 +8,7 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
+import meshio
 import numpy as np
 
 from hodsim.fem import StVK
@@ -16,6 +17,7 @@ from hodsim.reduced.ahead import compile_step
 from hodsim.snapshots import Record
 from hodsim.subspace import Model
 
+from .numbers import REGION
 from .runs import Run, hodsim
 
 SETTINGS = """
@@ -60,7 +62,10 @@ class Study:
         self.folder, self._number = folder, 0
         first = folder / "before snapshots"
         first.mkdir(parents=True)
-        TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1)).save(first / "body.msh")
+        box = TetMesh.box((0.4, 0.1, 0.1), (4, 1, 1))
+        region = {name: [np.ones(len(box.tetrahedra), int)] for name in ("gmsh:physical", "gmsh:geometrical")}
+        body = meshio.Mesh(box.vertices, [("tetra", box.tetrahedra)], cell_data=region, field_data={REGION: np.array([1, 3])})
+        body.write(first / "body.msh")
         (first / "body.toml").write_text(SETTINGS)
         (first / "cube.obj").write_text(CUBE)
 
