@@ -251,4 +251,4 @@ class _Work:
 
 
 def _flat(lanes: Tensor) -> Tensor:
-    return lanes.reshape(-1, lanes.shape[-1])
+    return lanes.flatten(0, -2)
