@@ -17,6 +17,22 @@ def test_every_smooth_activation_agrees_with_dense_derivatives(activation, ends_
     agree(perceptron((5, 7, 6, 4), activation, ends_linear=ends_linear), samples(3, 5), 0.7, 0.3)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU])
+def test_activations_that_do_not_bend_have_no_second_term(activation):
+    encoder, x = perceptron((5, 7, 6, 4), activation), samples(3, 5)
+    agree(encoder, x, 0.7, 0.3)
+    assert contractive_terms(encoder, x, hessian_weight=0.3).hessian == 0
+
+
+def test_units_that_bend_only_further_on_count_in_the_gradient():
+    """Of tanh the second derivative is zero at zero, where the third is not: there lie all units of a sample, without biases."""
+    encoder, x = perceptron((5, 7, 6, 4), nn.Tanh), samples(3, 5)
+    with torch.no_grad():
+        encoder[0].bias.zero_()
+        x[1] = 0
+    agree(encoder, x, 0.7, 0.3, memory_mib=1e-3)
+
+
 @pytest.mark.parametrize("depth", range(1, 7))
 @pytest.mark.parametrize("ends_linear", [True, False])
 @pytest.mark.parametrize("weights", ON)
