@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 
 
+BLOCK = 128  # rows of a symmetric product that are computed at once
+
+
 @dataclass
 class Chain:
     """A product of matrices and diagonals: seeds (K, m_0); phi' and phi'' of each activation, (B, m_l); matrices (m_(l+1), m_l) between them;
@@ -107,7 +110,8 @@ class _Work:
     def finished(self) -> tuple[Tensor, Adjoint | None]:
         if self.gram is not None and self.outer is not None:
             for kind, (weight, scale) in enumerate(zip(self.weights, self.scales, strict=True)):
-                outer = self.outer[kind] * weight[0] if self.alike else self.outer[kind]
+                outer = self.outer[kind].tril() + self.outer[kind].tril(-1).T
+                outer = outer * weight[0] if self.alike else outer
                 self.sums[kind] = (self.gram * outer).sum(dtype=torch.float64)  # sum of a . G a
                 if self.adjoint is not None and self.adjoint.last is not None and self.chain.last is not None:
                     self.adjoint.last.addmm_(self.chain.last, outer, alpha=2 * scale)
@@ -201,7 +205,7 @@ class _Work:
         if self.gram is not None and self.outer is not None:
             weighted = outputs if self.alike else outputs * weights
             for kind, outer in enumerate(self.outer):
-                outer.addmm_(_flat(weighted[kind]).T, _flat(outputs[kind]))
+                _add_symmetric(outer, _flat(weighted[kind]), _flat(outputs[kind]))
             if adjoint is None:
                 return None
             back = self._room("back 0" if len(self.chain.slopes) % 2 == 0 else "back 1", *outputs.shape)
@@ -248,6 +252,13 @@ class _Work:
         if name not in self.rooms or len(self.rooms[name]) < length:
             self.rooms[name] = self.chain.seeds.new_empty(length)
         return self.rooms[name][:length].view(shape)
+
+
+def _add_symmetric(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left^T right, which is symmetric, to what of total lies on and below the diagonal; blocks above it are not computed."""
+    for i in range(0, len(total), BLOCK):
+        rows = slice(i, i + BLOCK)
+        total[rows, : i + BLOCK].addmm_(left[:, rows].T, right[:, : i + BLOCK])
 
 
 def _flat(lanes: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from allocation import allocated
 from contractive_oracles import SMOOTH, agree, perceptron, samples
 from torch import nn
 
-from hodsim.contractive import AllAxes, Hutchinson, RandomInputs, contractive_loss, contractive_terms
+from hodsim.contractive import AllAxes, Hutchinson, RandomInputs, contractive_loss, contractive_terms, lanes
 
 ON = {"jacobian": (0.7, 0.0), "hessian": (0.0, 0.3), "both": (0.7, 0.3)}
 
@@ -58,6 +58,13 @@ def test_float32_agrees_within_its_precision(weights):
 @pytest.mark.parametrize("weights", ["jacobian", "both"])
 def test_chunks_of_any_size_give_the_same(memory, weights):
     agree(perceptron((7, 8, 6, 5)), samples(5, 7), *ON[weights], memory_mib=memory)
+
+
+@pytest.mark.parametrize("weights", ["jacobian", "both"])
+def test_symmetric_products_by_blocks_are_whole(monkeypatch, weights):
+    monkeypatch.setattr(lanes, "BLOCK", 4)
+    agree(perceptron((7, 8, 11, 6)), samples(5, 7), *ON[weights])
+    agree(perceptron((7, 8, 11, 11, 6)), samples(5, 7), *ON[weights])
 
 
 @pytest.mark.parametrize("beta, memory, activation", [(0.0, 1.0, nn.ELU), (0.0, 8.0, nn.ELU), (1.0, 1.0, nn.ELU), (1.0, 4.0, nn.Tanh)])
