@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hodsim.benchmarks.finetune_problems import Closure, Problem
+from hodsim.benchmarks.finetune_problems import SPLITS, Closure, Problem
 from hodsim.optim import GaussNewton, Hessian, Identity, KroneckerFactored, NewtonKrylov
 
 POINTS = 16  # of a curve
@@ -139,7 +139,11 @@ def race(problem: Problem, method: Method, rate: float, budget: Budget, start: n
         if method.cosine:
             for group in optimizer.param_groups:
                 group["lr"] = rate * cosine(done)
-        passes = step(optimizer, closure, sample, share)
+        try:
+            passes = step(optimizer, closure, sample, share)
+        except (FloatingPointError, torch.linalg.LinAlgError):  # at this rate it has left the finite numbers
+            curve.append({**spent, **dict.fromkeys(SPLITS, math.inf)})
+            break
         spent["seconds"] += clock() - begun
         spent["epochs"] += passes * len(indices) / problem.samples
     return [{key: value if math.isfinite(value) else float("inf") for key, value in point.items()} for point in curve], best

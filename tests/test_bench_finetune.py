@@ -11,7 +11,7 @@ from bodies import small_beam
 from hodsim.apps.bench import bench
 from hodsim.benchmarks import finetune, finetune_problems
 from hodsim.benchmarks.finetune import compare, races
-from hodsim.benchmarks.finetune_methods import Budget, methods
+from hodsim.benchmarks.finetune_methods import Budget, Method, methods, race
 from hodsim.benchmarks.finetune_problems import NETS, Problem, beam_autoencoder, image_problems, load_images, seeded
 from hodsim.benchmarks.finetune_products import cost_problem, product_methods
 from hodsim.benchmarks.finetune_report import figure, table
@@ -70,6 +70,19 @@ def test_a_comparison_runs_every_method_and_is_reported(tmp_path, budget):
     assert all(f"| {method.name} |" in table(report) for method in methods())
     assert "Not installed: curvlinops" in table(report)
     assert figure(report).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("error", [FloatingPointError, torch.linalg.LinAlgError])
+def test_a_rate_at_which_a_method_breaks_down_ends_its_race_and_is_not_chosen(error):
+    class Broken(torch.optim.SGD):
+        def step(self, *_):
+            raise error("not finite")
+
+    method = Method("broken", (1.0,), lambda net, rate, _: Broken(net.parameters(), rate))
+    problem = sines()
+    curve, best = race(problem, method, 1.0, Budget("epochs", 4.0), problem.make(0), 0)
+    assert [np.isfinite(point["validation"]) for point in curve] == [True, False]
+    assert problem.losses(best) == problem.losses(problem.make(0))
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path, monkeypatch):
