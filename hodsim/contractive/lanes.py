@@ -19,7 +19,6 @@ from math import prod
 import torch
 from torch import Tensor
 
-
 BLOCK = 128  # rows of a symmetric product that are computed at once
 
 

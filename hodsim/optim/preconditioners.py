@@ -128,7 +128,7 @@ def signs(like: Tensor, generator: torch.Generator) -> Tensor:
 def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     try:
         values, vectors = torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:  # single precision gives up on many equal eigenvalues, as of pixels that are always dark
+    except RuntimeError:  # single precision gives up on many equal eigenvalues, as of pixels that are always dark
         values, vectors = (part.to(matrix) for part in torch.linalg.eigh(matrix.double()))
     return values.clamp_min(0), vectors
 
