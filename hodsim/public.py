@@ -19,12 +19,13 @@ from hodsim.fem import (
 )
 from hodsim.mesh import TetMesh
 from hodsim.multicomplex import derivative, derivatives, hessian, jacobian, laplacian, left_contraction
-from hodsim.reduced import CompiledStep, Cubature, CubicForce, ReducedModel, variational_step
+from hodsim.reduced import BatchedStep, CompiledStep, Cubature, CubicForce, ReducedModel, variational_step
 from hodsim.snapshots import LoadCase, Snapshots, bending_loads, generate_snapshots, sweep
 from hodsim.solve import ConvergenceError
 from hodsim.subspace import Model, Subspace, modal, pca
 
 __all__ = [
+    "BatchedStep",
     "CompiledStep",
     "Composite",
     "ConvergenceError",

@@ -2,6 +2,7 @@
 
 from hodsim.reduced.acquisition import hardest
 from hodsim.reduced.ahead import Compilation, compile_ahead
+from hodsim.reduced.batched import BatchedStep
 from hodsim.reduced.calibration import calibrate
 from hodsim.reduced.compiled import CompiledStep, Rollout
 from hodsim.reduced.cubature import Cubature
@@ -16,6 +17,7 @@ from hodsim.reduced.sizing import Sampling, choose_cubature, fitting_poses
 from hodsim.reduced.variational import variational_step
 
 __all__ = [
+    "BatchedStep",
     "Compilation",
     "CompiledStep",
     "Cubature",

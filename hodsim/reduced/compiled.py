@@ -167,7 +167,7 @@ class CompiledStep:
         """What `kernel.rollouts` takes; the last six it writes: states, iterations, norms of residuals, defects, steps done and how they ended."""
         (B, steps, _), r = forces.shape, len(states[0].q)
         return (
-            self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([_history(state) for state in states]),
+            self.plan(dt), self.form, scheme_table(scheme, dt), dt, np.stack([history_of(state) for state in states]),
             states[0].previous is not None, np.ascontiguousarray(forces), tolerance, max_iterations,
             np.empty((B, steps, 3, r)), np.empty((B, steps), np.int64), np.empty((B, max_iterations + 1)), np.empty((B, steps)),
             np.empty(B, np.int64), np.empty(B, np.int64),
@@ -323,6 +323,7 @@ def scheme_table(scheme: Scheme, dt: float) -> np.ndarray:
     return table
 
 
-def _history(state: State) -> np.ndarray:
+def history_of(state: State) -> np.ndarray:
+    """What a scheme reads of a state, (5, r): q, v, a, and the previous q and v."""
     before = state.previous or state
     return np.stack([state.q, state.v, state.a, before.q, before.v])
