@@ -20,6 +20,7 @@ from hodsim.fem import FullModel, Rayleigh
 from hodsim.storage import write_atomically
 
 FORMAT, UNDAMPED_FORMAT = "hodsim recording 2", "hodsim recording 1"  # the damping was not set in the viewer, then
+MOST_STEPS = 10**9  # of a recording: four months without a pause
 VARIATIONAL = "variational"  # reduced models by `variational_step`, the full model by backward Euler, whose form in displacements it is
 SCHEMES: dict[str, Scheme] = {VARIATIONAL: backward_euler, "backward Euler": backward_euler, "BDF2": bdf2, "Newmark": newmark}
 
@@ -101,6 +102,8 @@ class Recording:
         starts = [step for step, _ in self.changes]
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts or self.steps <= starts[-1]:
             raise ValueError(f"recording {path} has no steps or steps out of order; expected changes at increasing steps from 0")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"recording {path} has {self.steps} steps; expected at most {MOST_STEPS}")
         for step, inputs in self.changes:
             here = {name: len(amplitudes) for name, amplitudes in inputs.loads.items()}
             if here != loads:

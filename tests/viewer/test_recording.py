@@ -86,6 +86,7 @@ REFUSALS = {
     "steps missing": (lambda data: data.pop("steps"), "corrupt or not a recording"),
     "no changes": (lambda data: data.update(changes=[]), "no steps or steps out of order"),
     "order": (lambda data: data["changes"].reverse(), "no steps or steps out of order"),
+    "length": (lambda data: data.update(steps=10**400), "expected at most 1000000000"),
     "scheme": (lambda data: data["changes"][0][1].update(scheme="leapfrog"), "scheme is 'leapfrog'"),
     "dt": (lambda data: data["changes"][0][1].update(dt=-1.0), "dt is -1.0"),
     "load": (lambda data: data["changes"][0][1]["loads"].update(tip=[0.0]), "expected {'tip': 3"),
