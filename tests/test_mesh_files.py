@@ -9,6 +9,7 @@ import pytest
 
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import Group, MeshNotice, TetMesh
+from hodsim.mesh.gmsh import largest_vertex_number
 
 FORMATS = {  # ending -> (name for meshio, options) of every flavour that is met
     "2.msh": ("gmsh22", {"binary": False}),
@@ -16,6 +17,7 @@ FORMATS = {  # ending -> (name for meshio, options) of every flavour that is met
     "4.msh": ("gmsh", {"binary": False}),
     "4b.msh": ("gmsh", {"binary": True}),
     "40.msh": ("gmsh", {"binary": False, "fmt_version": "4.0"}),
+    "40b.msh": ("gmsh", {"binary": True, "fmt_version": "4.0"}),
     "a.vtu": ("vtu", {"binary": False}),
     "b.vtu": ("vtu", {"binary": True, "compression": "zlib"}),
     "42.vtk": ("vtk42", {"binary": False}),
@@ -237,6 +239,27 @@ def test_a_file_that_claims_gigabytes_is_refused_before_they_are_taken(name, tmp
     (tmp_path / name).write_bytes(CLAIMING[name].encode("latin-1"))
     with pytest.raises(ValueError, match=f"{name} claims .*, but has only .* bytes"):
         TetMesh.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("flavour", ["2.msh", "4.msh", "4b.msh", "40.msh", "40b.msh"])  # the vertices of 2b count from one to the last
+def test_the_largest_number_of_a_vertex_is_found_and_bounded_before_meshio_makes_a_table_of_it(flavour, tmp_path):
+    count, file = len(BOX.vertices), written(tmp_path, meshio.Mesh(BOX.vertices, [("tetra", BOX.tetrahedra)]), flavour)
+    assert largest_vertex_number(file) == count
+    data, huge = file.read_bytes(), 2 * 10**9
+    start, end = data.index(b"$Nodes"), data.index(b"$EndNodes")
+    nodes = data[start:end]
+    if flavour in ("2.msh", "4.msh", "40.msh"):
+        *before, last = re.finditer(rb"^%d(?=\s)" % count, nodes, re.MULTILINE)
+        nodes = nodes[: last.start()] + b"%d" % huge + nodes[last.end() :]
+    elif flavour == "4b.msh":  # the last of the numbers, in front of the first of the places
+        here = nodes.index(np.uint64(count).tobytes() + BOX.vertices[0].tobytes())
+        nodes = nodes[:here] + np.uint64(huge).tobytes() + nodes[here + 8 :]
+    else:
+        here = nodes.index(np.int32(count).tobytes() + BOX.vertices[-1].tobytes())
+        nodes = nodes[:here] + np.int32(huge).tobytes() + nodes[here + 4 :]
+    file.write_bytes(data[:start] + nodes + data[end:])
+    with pytest.raises(ValueError, match=rf"{flavour} has a vertex of number {huge}, but only .* bytes"):
+        TetMesh.load(file)
 
 
 def test_an_xdmf_whose_hdf5_file_claims_gigabytes_that_it_does_not_hold_is_refused(tmp_path):

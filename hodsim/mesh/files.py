@@ -19,6 +19,7 @@ from pathlib import Path
 import meshio
 import numpy as np
 
+from hodsim.mesh.gmsh import largest_vertex_number
 from hodsim.mesh.groups import CORNERS, Group, groups_of
 from hodsim.storage import write_atomically
 
@@ -38,6 +39,7 @@ CLAIMS = {  # how a format says the number of its vertices and cells; several nu
 }
 GRID = rb"^\s*DATASET\s+(?!UNSTRUCTURED_GRID)(\w+)"  # of a .vtk: cells that are counted along axes, and not listed
 GENERATED = rb"^\*\w*SET\b[^\n]*\bGENERATE\b[^\n]*\n\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)"  # of an .inp: first, last, step of a set
+SPARSEST = 10**7  # numbers that vertices of a .msh may have however few they are
 DENSEST = {".vtu": 2000, ".xdmf": 2000}  # vertices or cells a byte: 1 without compression, and zlib makes a thousand bytes one
 
 
@@ -114,6 +116,8 @@ def _check_claims(path: Path) -> None:
         claimed = int.from_bytes(head[80:84], "little")
         if not head.lstrip().startswith(b"solid") and size < 84 + 50 * claimed:
             raise ValueError(f"{path} claims {claimed} triangles, but has only {size} bytes: it is cut short or damaged")
+    if suffix == ".msh" and (largest := largest_vertex_number(path)) > SPARSEST + 2 * size:
+        raise ValueError(f"{path} has a vertex of number {largest}, but only {size} bytes: it is damaged, or its vertices are to be renumbered")
     if suffix == ".vtk" and (grid := re.search(GRID, path.read_bytes(), re.MULTILINE | re.IGNORECASE)):
         raise ValueError(f"{path} holds a {grid[1].decode()}; expected DATASET UNSTRUCTURED_GRID, with tetrahedra")
     for match in re.finditer(GENERATED, path.read_bytes() if suffix == ".inp" else b"", re.MULTILINE | re.IGNORECASE):
