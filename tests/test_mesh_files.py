@@ -275,6 +275,16 @@ def test_an_xdmf_whose_hdf5_file_claims_gigabytes_that_it_does_not_hold_is_refus
         TetMesh.load(file)
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("ending", [".node", ".ele"])
+@pytest.mark.parametrize("text", ["\n", "# only\n# comments\n", "\x1c\n  \n"])
+def test_a_file_of_tetgen_without_a_line_is_refused_where_meshio_looks_for_one_for_ever(ending, text, tmp_path):
+    file = written(tmp_path, meshio.Mesh(BOX.vertices, [("tetra", BOX.tetrahedra)]), "a.ele")
+    file.with_suffix(ending).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="it has no line beside comments"):
+        TetMesh.load(file)
+
+
 def test_claims_of_tetgen_and_a_missing_half_are_refused(tmp_path):
     BOX.save(tmp_path / "body.node")
     (tmp_path / "body.ele").write_text("3000000000 4 0\n0 1 2 3 4\n")

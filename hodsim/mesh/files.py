@@ -130,11 +130,19 @@ def _check_claims(path: Path) -> None:
     for file in companions:
         if not file.is_file():
             raise ValueError(f"{path} needs {file} beside it, which does not exist: vertices are in .node, tetrahedra in .ele")
+        if suffix in (".node", ".ele") and not _has_a_line(file):
+            raise ValueError(f"{file} could not be read as a mesh (it has no line beside comments); is it cut short?")
         held = sum(other.stat().st_size for other in path.parent.glob(f"{escape(path.stem)}*")) if suffix == ".xdmf" else file.stat().st_size
         for match in re.finditer(CLAIMS[suffix], file.read_bytes(), re.MULTILINE):
             claimed = max(int(number) for number in match.groups() if number)
             if claimed > DENSEST.get(suffix, 1) * held:
                 raise ValueError(f"{file} claims {claimed} vertices or cells, but has only {held} bytes: it is cut short or damaged")
+
+
+def _has_a_line(file: Path) -> bool:
+    """Whether a file of tetgen's has a line that is no comment: meshio would look for one for ever."""
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        return any(text and text[0] != "#" for text in map(str.strip, lines))
 
 
 def write(path: Path | str, content: meshio.Mesh) -> Path:

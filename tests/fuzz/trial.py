@@ -28,6 +28,10 @@ class Fault(Exception):
     """What a reader must not do."""
 
 
+class Hang(BaseException):
+    """Raised within a reader, which catches every Exception of the library that it stands on."""
+
+
 @dataclass
 class Tally:
     read: int = 0
@@ -72,7 +76,7 @@ def fuzz(kind: Kind, number: int, *, begin: int = 0) -> Tally:
 
 def _read(kind: Kind, file: Path) -> None:
     def hangs(*_):
-        raise Fault(f"it takes more than {SECONDS} s")
+        raise Hang(f"it takes more than {SECONDS} s")
 
     before, random_state = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, random.getstate()
     on_alarm = signal.signal(signal.SIGPROF, hangs)
