@@ -171,8 +171,8 @@ class _Work:
             adjoint.matrices[0].index_add_(1, self.units, _flat(back[1]).T @ _flat(entered[1]))
             bent = p.index_select(-1, self.units)
             twist = self._product("c back", back[1], self.matrix).mul_(bent)
-            product = product.view(-1)[: twist.numel()].view(twist.shape)
-            adjoint.curvatures[0][b] = adjoint.curvatures[0][b].index_add(1, self.units, torch.mul(twist, bent, out=product).sum(1))
+            product = self._room("product", *twist.shape)
+            adjoint.curvatures[0][b].index_add_(1, self.units, torch.mul(twist, bent, out=product).sum(1))
             p_bar.index_add_(-1, self.units, twist.mul_(self.curvature), alpha=2)
         return p_bar
 

@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from hodsim.checks import finite, positive, shape
 from hodsim.dynamics import Scheme, State, backward_euler
 from hodsim.fem import Material
 from hodsim.multicomplex import Axes, derivatives, hessian
-from hodsim.reduced.batched_newton import CONVERGED, NO_DECREASE, NOT_FINITE, TOO_MANY, BatchedResult, newton_batched
-from hodsim.reduced.compiled import FORMS, Rollout, history_of, scheme_table
-from hodsim.reduced.cubature import Cubature
-from hodsim.reduced.elasticity import ExactElasticity
+from hodsim.reduced import kernel
+from hodsim.reduced.batched_newton import BatchedResult, newton_batched
+from hodsim.reduced.compiled import Rollout, forces_of_each, form_of, history_of, reason_of, scheme_table
+from hodsim.reduced.cubature import visited
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.strain import strain_operator
 from hodsim.solve import ConvergenceError
@@ -38,9 +37,7 @@ class BatchedStep:
     device: default CUDA where there is one. Raises ValueError for an elasticity that is no sum over elements."""
 
     def __init__(self, model: ReducedModel, *, form: str = "variational", device: torch.device | str | None = None):
-        if form not in FORMS:
-            raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
-        self.form, self.device = form, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.form, self.device = form_of(form), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.trunk = None if model.subspace.trunk is None else deepcopy(model.subspace.trunk).to(self.device)
         self.mass, self.damping = self._tensor(model.mass), self._tensor(model.damping)  # (m, m)
         self.rounding = model.rounding_force
@@ -58,14 +55,10 @@ class BatchedStep:
     ) -> list[Rollout]:
         """Independent trajectories, one a state, under forces (B, steps, m) in feature space, or (steps, m) for all, as
         `CompiledStep.rollouts` has them. A failure ends its own trajectory alone. The defect is not computed here: zero."""
-        positive("dt", dt)
-        B, steps = len(states), np.shape(forces)[-2]
-        forces = np.broadcast_to(finite("forces", forces), (B, *np.shape(forces)[-2:]))
-        shape("forces", forces, (B, None, len(self.mass)))
-        if len({state.previous is not None for state in states}) > 1:
-            raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
+        forces = forces_of_each(states, dt, forces, len(self.mass))
+        B, steps, _ = forces.shape
         known = states[0].previous is not None
-        tables = self._tensor(scheme_table(backward_euler if self.form == "variational" else scheme, dt))
+        tables = self._tensor(scheme_table(backward_euler if self.form == kernel.VARIATIONAL else scheme, dt))
         past, loads = self._tensor(np.stack([history_of(state) for state in states])), self._tensor(forces)  # past (B, 5, r)
         taken, counts = past.new_zeros(B, steps, 3, past.shape[2]), np.zeros((B, steps), int)
         lengths, failures = np.full(B, steps), dict[int, ConvergenceError]()
@@ -74,11 +67,14 @@ class BatchedStep:
             step = _Step(self, past, loads[alive, i], dt, tables[int(known)], known)
             found = step.solved(tolerance, max_iterations)
             ended = found.ended.cpu().numpy()
-            for b in map(int, np.flatnonzero(ended != CONVERGED)):
+            for b in map(int, np.flatnonzero(ended != kernel.CONVERGED)):
                 number = int(alive[b])
-                failures[number] = _failure(found, b, i + 1, states[number].time + (i + 1) * dt, dt, max_iterations)
+                failures[number] = ConvergenceError(
+                    reason=reason_of(int(ended[b]), max_iterations), step=i + 1, time=states[number].time + (i + 1) * dt, dt=dt,
+                    history=found.history(b),
+                )  # fmt: skip
                 lengths[number] = i
-            good = ended == CONVERGED
+            good = ended == kernel.CONVERGED
             counts[alive, i] = found.iterations.cpu().numpy()
             alive, known = alive[good], True
             new = step.state(found.x)[good]  # (k, 3, r)
@@ -161,11 +157,11 @@ class _Step:
     """The equations of one step of k states: past (k, 5, r) their q, v, a, previous q and v; loads (k, m)."""
 
     def __init__(self, batched: BatchedStep, past: Tensor, loads: Tensor, dt: float, table: Tensor, known: bool):
-        self.model, self.past, self.loads = batched, past, loads
+        self.model, self.loads = batched, loads
         self.guess = past[:, 0] + dt * past[:, 1]
         self.rates, self.slopes = torch.einsum("sc,kcr->skr", table[:, :5], past), table[:, 5]  # v = s1 q + v0, a = s2 q + a0
         self.inertia, self.drag = batched.mass / dt**2, batched.damping / dt
-        self.variational = batched.form == "variational"
+        self.variational = batched.form == kernel.VARIATIONAL
         if self.variational:
             with torch.no_grad():
                 self.now = batched.value(past[:, 0])
@@ -215,20 +211,8 @@ class _Step:
 
 def _sampled(model: ReducedModel) -> list[tuple[Material, np.ndarray, np.ndarray]]:
     """By material, the elements that the elasticity visits and their weights."""
-    elasticity, count = model.elasticity, len(model.full.elements.volumes)
-    if isinstance(elasticity, Cubature):
-        chosen, weights = elasticity.chosen, elasticity.weights
-    elif isinstance(elasticity, ExactElasticity):
-        chosen, weights = np.arange(count), np.ones(count)
-    else:
-        raise ValueError(f"an elasticity of type {type(elasticity).__name__} has no batched step; expected a Cubature or the exact one")
+    found = visited(model.elasticity, len(model.full.elements.volumes))
+    if found is None:
+        raise ValueError(f"an elasticity of type {type(model.elasticity).__name__} has no batched step; expected a Cubature or the exact one")
+    chosen, weights = found
     return [(material, chosen[at], weights[at]) for material, at in model.full.material.shares(chosen)]
-
-
-def _failure(found: BatchedResult, b: int, step: int, time: float, dt: float, most: int) -> ConvergenceError:
-    reason = {
-        NOT_FINITE: "the residual of the first guess is not finite",
-        TOO_MANY: f"{most} Newton iterations did not reach the tolerance",
-        NO_DECREASE: "the line search found no decrease",
-    }[int(found.ended[b])]
-    return ConvergenceError(reason=reason, step=step, time=time, dt=dt, history=found.history(b))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hodsim.reduced.kernel import CONVERGED, NO_DECREASE, NOT_FINITE, TOO_MANY
 from hodsim.solve.newton import DAMPINGS, SHORTEST_STEP, SQRT_EPSILON, SUFFICIENT
 
-RUNNING, CONVERGED, NOT_FINITE, TOO_MANY, NO_DECREASE = range(5)  # how a system ended
+RUNNING = -1  # until it has ended as the kernel's Newton does
 
 Some = Callable[[Tensor, Tensor], Tensor]  # of the systems of those numbers (k,), at x (k, n)
 
@@ -74,18 +75,15 @@ class _Step:
         """Which systems took a step (k,), and for which it was the last, being of the size of rounding."""
         regular = torch.isfinite(self.size)
         last = regular & (self.size <= SQRT_EPSILON * self.x.norm(dim=1))
-        self._accept(last.nonzero()[:, 0], 1.0)
+        if len(some := last.nonzero()[:, 0]):
+            x = self.x[some] - self.direction[some]
+            self._keep(some, x, self.residual(some, x))
         self._search((regular & ~last).nonzero()[:, 0])
         self._damp((~self.found & torch.isfinite(self.T).all((1, 2))).nonzero()[:, 0])
         return self.found, last
 
     def _solve(self, some: Tensor | slice, r: Tensor) -> Tensor:
         return torch.linalg.lu_solve(self.factors[some], self.pivots[some], r[..., None])[..., 0]
-
-    def _accept(self, some: Tensor, length: float) -> None:
-        if len(some):
-            x = self.x[some] - length * self.direction[some]
-            self._keep(some, x, self.residual(some, x))
 
     def _keep(self, some: Tensor, x: Tensor, r: Tensor) -> None:
         self.x[some], self.r[some], self.found[some] = x, r, True

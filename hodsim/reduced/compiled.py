@@ -27,9 +27,8 @@ from hodsim.fem import FullModel
 from hodsim.fem.materials import Isotropic
 from hodsim.reduced import kernel
 from hodsim.reduced.ahead import wait_until_compiled
-from hodsim.reduced.cubature import Cubature
+from hodsim.reduced.cubature import visited
 from hodsim.reduced.cubic import CubicForce
-from hodsim.reduced.elasticity import ExactElasticity
 from hodsim.reduced.model import ReducedModel
 from hodsim.reduced.strain import strain_operator
 from hodsim.solve import ConvergenceError
@@ -62,10 +61,8 @@ class CompiledStep:
     Raises ValueError for a model that has no compiled form: a trunk of another kind, a material of one's own."""
 
     def __init__(self, model: ReducedModel, *, form: str = "variational"):
-        if form not in FORMS:
-            raise ValueError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+        self.form = form_of(form)
         wait_until_compiled()
-        self.form = FORMS[form]
         self._mixing = np.ascontiguousarray(independent(model.mass))
         self._constants = _constants(model, self._mixing)
         matrices = model.mass, model.damping, model.rest_stiffness
@@ -139,12 +136,7 @@ class CompiledStep:
         max_iterations: int = 25,
     ) -> list[Rollout]:
         """Independent trajectories, one a state, under forces (B, steps, m), or (steps, m) for all; on as many threads as numba would take."""
-        positive("dt", dt)
-        B, m = len(states), self._mixing.shape[1]
-        forces = np.broadcast_to(finite("forces", forces), (B, *np.shape(forces)[-2:]))
-        shape("forces", forces, (B, None, m))
-        if len({state.previous is None for state in states}) > 1:
-            raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
+        forces = forces_of_each(states, dt, forces, self._mixing.shape[1])
         return self._roll(states, dt, forces, scheme, tolerance, max_iterations, 1)
 
     def _roll(
@@ -180,12 +172,8 @@ class CompiledStep:
         """What the kernel wrote, as a Rollout."""
         failure = None
         if done < len(states):
-            reason = {
-                kernel.NOT_FINITE: "the residual of the first guess is not finite",
-                kernel.TOO_MANY: f"{len(norms) - 1} Newton iterations did not reach the tolerance",
-                kernel.NO_DECREASE: "the line search found no decrease",
-            }[ended]
             history = tuple(norms[: 1 + iterations[done]])
+            reason = reason_of(ended, len(norms) - 1)
             failure = ConvergenceError(reason=reason, step=first + done, time=start.time + (1 + done) * dt, dt=dt, history=history)
         q, v, a = states[:done].transpose(1, 0, 2)
         fading, squares = math.exp(-dt / self.memory), (defects[:done] ** 2).tolist()
@@ -245,10 +233,9 @@ def _constants(model: ReducedModel, mixing: np.ndarray) -> kernel.Plan:
             widths.append(layer.out_features)
             network += [layer.weight.detach().numpy().ravel(), layer.bias.detach().numpy()]
     cubic = np.empty((0, 0))
-    if isinstance(elasticity, Cubature):
-        chosen, weights = elasticity.chosen, elasticity.weights
-    elif isinstance(elasticity, ExactElasticity):
-        chosen, weights = np.arange(len(full.elements.volumes)), np.ones(len(full.elements.volumes))
+    elements_visited = visited(elasticity, len(full.elements.volumes))
+    if elements_visited is not None:
+        chosen, weights = elements_visited
     elif isinstance(elasticity, CubicForce):
         chosen, weights = np.arange(0), np.empty(0)
         cubic = elasticity.matrix if len(mixing) == subspace.width else CubicForce(full, _mixed(subspace, mixing)).matrix
@@ -309,6 +296,33 @@ def _mixed(subspace: Subspace, mixing: np.ndarray) -> Subspace:
     """The linear subspace of the mixed features."""
     basis = subspace.basis @ mixing.T
     return Subspace(subspace.name, len(mixing), subspace.origin, basis, np.zeros(basis.T.shape))
+
+
+def form_of(name: str) -> int:
+    """The kernel's number of a form. Raises ValueError for another name."""
+    if name not in FORMS:
+        raise ValueError(f"form is {name!r}; expected one of {', '.join(FORMS)}")
+    return FORMS[name]
+
+
+def forces_of_each(states: Sequence[State], dt: float, forces: np.ndarray, width: int) -> np.ndarray:
+    """Forces (B, steps, width) of independent trajectories, one a state, from those or from (steps, width) for all. Raises ValueError for what no
+    rollouts can be made of."""
+    positive("dt", dt)
+    forces = np.broadcast_to(finite("forces", forces), (len(states), *np.shape(forces)[-2:]))
+    shape("forces", forces, (len(states), None, width))
+    if len({state.previous is None for state in states}) > 1:
+        raise ValueError("some of the states have a previous one and some have none; expected all to have taken a step, or none")
+    return forces
+
+
+def reason_of(ended: int, most: int) -> str:
+    """Why Newton's method, of at most so many iterations, did not find a step."""
+    return {
+        kernel.NOT_FINITE: "the residual of the first guess is not finite",
+        kernel.TOO_MANY: f"{most} Newton iterations did not reach the tolerance",
+        kernel.NO_DECREASE: "the line search found no decrease",
+    }[ended]
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,7 @@ import scipy.linalg
 from hodsim.checks import finite, inside, shape
 from hodsim.fem import FullModel
 from hodsim.fem.elements import Elements
+from hodsim.reduced.elasticity import Elasticity, ExactElasticity
 from hodsim.reduced.features import features_of
 from hodsim.subspace import Subspace
 
@@ -128,6 +129,13 @@ class Cubature:
     def _deformed(self, g: np.ndarray) -> np.ndarray:
         self._field.ravel()[: len(self._origin)] = self._origin + self._basis @ g
         return self._field
+
+
+def visited(elasticity: Elasticity, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The elements (n,) of a body of so many that an elasticity is a sum over, and their weights (n,); None for one that is no such sum."""
+    if isinstance(elasticity, Cubature):
+        return elasticity.chosen, elasticity.weights
+    return (np.arange(count), np.ones(count)) if isinstance(elasticity, ExactElasticity) else None
 
 
 def _samples(full: FullModel, subspace: Subspace, poses: np.ndarray, target: Target) -> Iterator[tuple[np.ndarray, np.ndarray]]:

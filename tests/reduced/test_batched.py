@@ -12,8 +12,9 @@ from hodsim.dynamics import SCHEMES, simulate, step
 from hodsim.fem import NeoHookean, Rayleigh, StableNeoHookean, StVK
 from hodsim.reduced import BatchedStep, Cubature, CubicForce, ReducedModel, variational_step
 from hodsim.reduced.batched import _Step
-from hodsim.reduced.batched_newton import CONVERGED, NO_DECREASE, NOT_FINITE, TOO_MANY, newton_batched
+from hodsim.reduced.batched_newton import newton_batched
 from hodsim.reduced.compiled import CompiledStep, history_of, scheme_table
+from hodsim.reduced.kernel import CONVERGED, NO_DECREASE, NOT_FINITE, TOO_MANY
 from hodsim.solve import newton
 from hodsim.solve.newton import Dense
 from hodsim.subspace import Subspace, modal
