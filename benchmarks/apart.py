@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -17,22 +18,31 @@ def apart(function: Callable[..., Any], *arguments: Any, waiting: Callable[[], N
 
     preloaded: modules that are imported once for many such processes, where the system can fork them; they must start no threads.
     Raises TimeoutError after `limit` seconds. Then, and when this process is interrupted, the other one ends with all that it started."""
+    with process(preloaded) as submit:
+        future, started = submit(function, *arguments), time.monotonic()
+        while not wait([future], timeout=0.5).done:
+            waiting()
+            if time.monotonic() - started > limit:
+                raise TimeoutError(f"no result within {limit:g} s")
+        return future.result()
+
+
+@contextmanager
+def process(preloaded: Sequence[str] = ()) -> Iterator[Callable[..., Future[Any]]]:
+    """What submits functions and their arguments to one process, which runs them one after the other; preloaded as `apart` has it.
+
+    It ends with the block, at once where that raises."""
     forks = preloaded and "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
         context.set_forkserver_preload(list(preloaded))
     with ProcessPoolExecutor(1, mp_context=context, initializer=_lead) as pool:
         worker = pool.submit(os.getpid).result()
-        future, started = pool.submit(function, *arguments), time.monotonic()
         try:
-            while not wait([future], timeout=0.5).done:
-                waiting()
-                if time.monotonic() - started > limit:
-                    raise TimeoutError(f"no result within {limit:g} s")
-        finally:
-            if not future.done():
-                _end(worker)
-        return future.result()
+            yield pool.submit
+        except BaseException:
+            _end(worker)
+            raise
 
 
 def _lead() -> None:

@@ -3,7 +3,7 @@
 The same physical beam, 1 x 3/32 x 3/32 m, StVK, held at x = 0, on finer and finer meshes, one process and one thread each. A few poses of
 the full model, pushed about at its tip, give the principal directions; the reduced models are PCA and a decoder with a random trunk, both
 with six unknowns and 30 cubature elements. Steps are of 0.01 s under a constant force to a relative residual of 1e-5, full and
-reduced alike; medians.
+reduced alike; medians. The reduced steps of all sizes are timed side by side, in rounds, so that a machine whose speed changes slows all alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from hodsim.benchmarks.apart import apart
+from hodsim.benchmarks.apart import process
 from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.dynamics import Advance, simulate, step
@@ -38,7 +38,7 @@ DT = 0.01
 POSES, POSE_DT, POSE_TOLERANCE = 10, 0.05, 1e-3
 POSE_AMPLITUDES, POSE_RHYTHMS = np.array([0.2, 0.2, 0.2, 0.02]), np.array([3.0, 7.0, 17.0, 29.0])  # [1/s]
 DIM, COORDINATES, HIDDEN, ELEMENTS = 6, 8, (32, 32), 30
-REDUCED_STEPS = 300
+REDUCED_STEPS, ROUNDS = 100, 15
 FORMS: dict[str, Callable[[ReducedModel], Advance]] = {  # how a reduced model is advanced
     "Euler-Lagrange": lambda model: step,
     "variational": lambda model: variational_step,
@@ -46,11 +46,18 @@ FORMS: dict[str, Callable[[ReducedModel], Advance]] = {  # how a reduced model i
 }
 
 
+Progress = Callable[..., None]
+Row = dict[str, Any]  # seconds, peak memory [MiB], and of steps the mean iterations
+Reduced = dict[str, tuple[ReducedModel, Advance, np.ndarray | Load]]  # by name: model, how it is advanced, load
+
+KEPT: dict[tuple[int, int, int], Reduced] = {}  # in the process that measured a size: its reduced models, for the rounds
+
+
 class Stages:
     """Collects the seconds and the peak memory [MiB] of named stages."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[str, float | None]] = {}
+        self.rows: dict[str, Row] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -90,7 +97,8 @@ def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     u = np.zeros(full.n_dofs)
     stages.median("force", lambda: full.internal_force(u))
     stages.median("tangent", lambda: full.stiffness(u))
-    steps = [_step_times(full, force, stages, "first full step", 1), _step_times(full, force, stages, "full step", 4)]
+    steps = [_step_times(full, force, 1), _step_times(full, force, 4)]
+    stages.rows |= dict(zip(("first full step", "full step"), steps, strict=True))
     with stages.stage(f"{POSES} poses"):
         poses = _poses(full, np.concatenate([shapes["tip"], shapes["twist"]], axis=1))
     with stages.stage("PCA"):
@@ -100,19 +108,26 @@ def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "n_dofs": full.n_dofs, "tetrahedra": len(mesh.tetrahedra), "solver": type(full.solver).__name__,
         "tip": float(np.linalg.norm(full.full_displacement(poses[-1])[mesh.vertices[:, 0] == SIZE[0]].mean(axis=0))),
-        "iterations": {"full step": steps[-1]},
     }  # fmt: skip
+    kept: Reduced = {}
     for subspace in (linear, curved):
         with stages.stage(f"cubature, {subspace.name}"):
             cubature = Cubature.select(full, subspace, poses, tolerance=1e-12, elements=ELEMENTS)
         with stages.stage(f"reduced model, {subspace.name}"):
             reduced = ReducedModel(full, subspace, elasticity=cubature)
+        load = reduced.generalized_force(force)
         for form, advance in FORMS.items():
-            name, load = f"reduced step, {subspace.name}, {form}", reduced.generalized_force(force)
-            found["iterations"][name] = _step_times(reduced, load, stages, name, REDUCED_STEPS, advance=advance(reduced))
+            kept[f"reduced step, {subspace.name}, {form}"] = reduced, advance(reduced), load
         found[f"elements, {subspace.name}"] = len(cubature.chosen)
     _measure_decoding(full, curved, stages)
+    KEPT[divisions] = kept
     return {**found, "stages": stages.rows}
+
+
+def reduced_times(divisions: tuple[int, int, int]) -> dict[str, Row]:
+    """One round of a size that this process has measured: the rows of its reduced steps."""
+    with threadpool_limits(1), torch.no_grad():
+        return {name: _step_times(model, load, REDUCED_STEPS, advance=advance) for name, (model, advance, load) in KEPT[divisions].items()}
 
 
 def _poses(full: FullModel, shapes: np.ndarray) -> np.ndarray:
@@ -122,8 +137,8 @@ def _poses(full: FullModel, shapes: np.ndarray) -> np.ndarray:
     return np.array([state.q for state in states], np.float32)
 
 
-def _step_times(system, force: np.ndarray, stages: Stages, name: str, steps: int, *, advance: Advance = step) -> float:
-    """Time steps one by one, from rest: the median time of a Newton iteration times the mean number of iterations, which it returns."""
+def _step_times(system, force: np.ndarray | Load, steps: int, *, advance: Advance = step) -> Row:
+    """Steps timed one by one, from rest: the median time of a Newton iteration times the mean number of iterations."""
     reset_peak()
     times, iterations, start = [], [], time.perf_counter()
     for state in simulate(system, system.state(), DT, force=force, steps=steps, advance=advance):
@@ -131,8 +146,8 @@ def _step_times(system, force: np.ndarray, stages: Stages, name: str, steps: int
         times.append((now - start) / max(1, state.iterations))
         iterations.append(state.iterations)
         start = now
-    stages.rows[name] = {"seconds": statistics.median(times) * statistics.mean(iterations), "peak_mib": peak()}
-    return statistics.mean(iterations)
+    mean = statistics.mean(iterations)
+    return {"seconds": statistics.median(times) * mean, "peak_mib": peak(), "iterations": mean}
 
 
 def _random_decoder(full: FullModel, poses: np.ndarray) -> Subspace:
@@ -159,21 +174,42 @@ def _measure_decoding(full: FullModel, subspace: Subspace, stages: Stages) -> No
             stages.median(f"decode {what}, {np.dtype(dtype).name}", lambda W=W, u0=u0, features=features: u0 + W @ features)
 
 
-def run(output: Path, quick: bool = False) -> dict:
+def run(output: Path, quick: bool = False, progress: Progress = lambda *_, **__: None) -> dict:
     """Measure, and write scale.json, scale.md and scale.png into the directory `output`. quick: the two smaller sizes."""
-    sizes = {}
-    for name in list(DIVISIONS)[: 2 if quick else None]:
-        sizes[name] = apart(measure, DIVISIONS[name])  # the memory of one size is not the next one's
-    report = {"quick": quick, "machine": environment(), "sizes": sizes}
+    chosen = dict(list(DIVISIONS.items())[: 2 if quick else None])
+    work, sizes, rounds = len(chosen) + ROUNDS, {}, []
+    with ExitStack() as opened:
+        submit = {name: opened.enter_context(process()) for name in chosen}  # the memory of one size is not the next one's
+        for name, divisions in chosen.items():
+            progress(len(sizes), work, note=name)
+            sizes[name] = submit[name](measure, divisions).result()
+        for done in range(ROUNDS):
+            progress(len(sizes) + done, work, note="reduced steps")
+            rounds.append({name: submit[name](reduced_times, divisions).result() for name, divisions in chosen.items()})
+    progress(work, work, note="")
+    growth = {name: _growth(rounds, name) for name in rounds[0][next(iter(chosen))]}
+    for size, found in sizes.items():
+        for name in growth:
+            rows = [of_all[size][name] for of_all in rounds]
+            found["stages"][name] = {**rows[0], "seconds": statistics.median(row["seconds"] for row in rows)}
+    report = {"quick": quick, "machine": environment(), "sizes": sizes, "growth": growth}
     write_atomically(output / "scale.json", json.dumps(report, indent=1))
     write_atomically(output / "scale.md", _table(report))
     write_atomically(output / "scale.png", _figure(report))
     return report
 
 
+def _growth(rounds: list[dict[str, dict[str, Row]]], name: str) -> float:
+    """The greatest over the least time of a Newton iteration among the sizes: medians over the rounds, of times relative to the first size's."""
+    times = np.array([[rows[name]["seconds"] / rows[name]["iterations"] for rows in of_all.values()] for of_all in rounds])  # (rounds, sizes)
+    relative = np.median(times / times[:, :1], axis=0)
+    return float(relative.max() / relative.min())
+
+
 def _table(report: dict) -> str:
     sizes, machine = report["sizes"], report["machine"]
-    names = list(next(iter(sizes.values()))["stages"])
+    first = next(iter(sizes.values()))["stages"]
+    names = list(first)
     lines = [f"# Scale: {machine['processor']}, one thread, commit {machine['commit']}", "",
              "Rough figures: a quick run.\n" if report["quick"] else "",
              "Seconds, and in brackets the peak of the process's memory [GiB].", "",
@@ -182,13 +218,11 @@ def _table(report: dict) -> str:
     for name in names:
         cells = [_cell(size["stages"][name]) for size in sizes.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for name in next(iter(sizes.values()))["iterations"]:
-        lines.append(f"| iterations, {name} | " + " | ".join(f"{size['iterations'][name]:.2f}" for size in sizes.values()) + " |")
+    for name in (name for name in names if "iterations" in first[name]):
+        lines.append(f"| iterations, {name} | " + " | ".join(f"{size['stages'][name]['iterations']:.2f}" for size in sizes.values()) + " |")
     lines.append("| solver | " + " | ".join(size["solver"] for size in sizes.values()) + " |")
     lines += ["", "Time of a Newton iteration of a reduced step, slowest over fastest size:", ""]
-    for name in filter(lambda name: name.startswith("reduced step"), names):
-        times = [size["stages"][name]["seconds"] / size["iterations"][name] for size in sizes.values()]
-        lines.append(f"- {name}: {max(times) / min(times):.2f}")
+    lines += [f"- {name}: {growth:.2f}" for name, growth in report["growth"].items()]
     return "\n".join(lines) + "\n"
 
 
