@@ -304,22 +304,24 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """-sum over classes of the target's probability times log softmax; classes along dimension 1 (0 without a batch)."""
     dim = 1 if input.ndim > 1 else 0
-    logs = log_softmax(input, dim)
+    logs, kept = log_softmax(input, dim), None
     if isinstance(target, Tensor) and not target.is_floating_point():
         if label_smoothing == 0:
             return nll_loss(logs, target, weight, size_average, ignore_index, reduce, reduction)
-        if bool((target == ignore_index).any()):
-            raise NotImplementedError("cross_entropy with both label_smoothing and ignored targets; expected one of them")
         if weight is not None:
             raise NotImplementedError("cross_entropy with label_smoothing, weight and class indices; expected class probabilities")
-        target = torch.movedim(F.one_hot(target, input.shape[dim]), -1, dim).to(input.dtype)
+        kept = target != ignore_index
+        place = torch.where(kept, target, 0).unsqueeze(dim)
+        target = kept.new_zeros(input.shape).scatter(dim, place, kept.unsqueeze(dim)).to(input.dtype)
     if label_smoothing:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[dim]
     if weight is not None:
         logs = logs * weight.view(-1, *(1,) * (input.ndim - dim - 1))
-    losses = -(logs * target).sum(dim)
-    settled = _settled(size_average, reduce, reduction)
-    return _reduced(losses, settled)
+    losses, settled = -(logs * target).sum(dim), _settled(size_average, reduce, reduction)
+    if kept is None:
+        return _reduced(losses, settled)
+    losses = losses * kept
+    return losses.sum() / kept.sum() if settled == "mean" else _reduced(losses, settled)
 
 
 @rule(F.nll_loss)

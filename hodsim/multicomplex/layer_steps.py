@@ -146,16 +146,17 @@ def _mean_square(function, input, target, size_average=None, reduce=None, reduct
 
 @step(F.cross_entropy)
 def _cross_entropy(function, input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
-    """Of classes: the gradient by the scores is (p - one) / N, its change (p x' - p (p . x')) / N."""
+    """Of classes: the gradient by the scores is (p - one) / N, its change (p x' - p (p . x')) / N; of ignored samples both are zero."""
     odd = weight is not None or size_average is not None or reduce is not None or reduction != "mean" or label_smoothing or input.dim() != 2
-    if odd or target.is_floating_point() or bool((target == ignore_index).any()):
+    if odd or target.is_floating_point():
         return NotImplemented
-    y = function(input, target)
-    p, count = input.detach().softmax(1), len(input)
-    slope = p.scatter_add(1, target[:, None], p.new_full((count, 1), -1.0)) / count
+    y = function(input, target, ignore_index=ignore_index)
+    p, kept = input.detach().softmax(1), (target != ignore_index)[:, None]
+    share = kept / kept.sum().to(p)
+    slope = p.scatter_add(1, torch.where(kept, target[:, None], 0), p.new_full((len(p), 1), -1.0)) * share
 
     def bind(u):
-        scaled = None if u is None else p * (u / count)
+        scaled = None if u is None else p * (u * share)
 
         def along(dx):
             return ((slope * dx).sum(),), None if scaled is None else (scaled * (dx - (p * dx).sum(1, keepdim=True)),)

@@ -74,7 +74,10 @@ LABELS = torch.tensor([1, 4, 0])
 LOSSES = {
     "mse": lambda t: F.mse_loss(t, random(3, 6)), "mse sum": lambda t: F.mse_loss(t.sin(), random(3, 6), reduction="sum"),
     "cross entropy": lambda t: F.cross_entropy(t, LABELS), "weighted": lambda t: F.cross_entropy(t, LABELS, random(6).abs()),
-    "ignored": lambda t: F.cross_entropy(t, torch.tensor([1, -100, 2])), "smoothed": lambda t: F.cross_entropy(t, LABELS, label_smoothing=0.1),
+    "ignored": lambda t: F.cross_entropy(t, torch.tensor([1, -100, 2])),
+    "ignored and smoothed": lambda t: F.cross_entropy(t, torch.tensor([1, 5, 2]), ignore_index=5, label_smoothing=0.1),
+    "ignored and smoothed, each": lambda t: F.cross_entropy(t, torch.tensor([1, 5, 2]), ignore_index=5, label_smoothing=0.1, reduction="none"),
+    "smoothed": lambda t: F.cross_entropy(t, LABELS, label_smoothing=0.1),
     "probabilities": lambda t: F.cross_entropy(t, random(3, 6).softmax(1)), "nll": lambda t: F.nll_loss(F.log_softmax(t, 1), LABELS),
     "bce logits": lambda t: F.binary_cross_entropy_with_logits(t, random(3, 6).sigmoid()),
     "bce": lambda t: F.binary_cross_entropy(t.sigmoid(), random(3, 6).sigmoid()),

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from launches import Launches
+from test_batched import DT, MATERIALS, SUBSPACES, loads, reduced
 
 from hodsim.reduced import BatchedStep
 from hodsim.reduced.captured import Captured
-from launches import Launches
-from test_batched import DT, MATERIALS, SUBSPACES, loads, reduced
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
