@@ -66,10 +66,17 @@ class Jacobi:
 
 
 class KroneckerFactored:
-    """Kronecker factors of linear and convolutional layers; of other parameters the mean curvature of each tensor."""
+    """Kronecker factors of linear and convolutional layers; of other parameters the mean curvature of each tensor.
 
-    def __init__(self, *, every: int = 5):
-        self.every = every
+    every: steps between looks at the curvature. memory: decay of what earlier looks found; 0 takes the last alone, which fits batches that
+    are large beside the number of weights. Raises ValueError for every below 1 and memory outside [0, 1)."""
+
+    def __init__(self, *, every: int = 5, memory: float = 0.0):
+        if every < 1:
+            raise ValueError(f"every is {every}; expected at least 1")
+        if not 0 <= memory < 1:
+            raise ValueError(f"memory is {memory}; expected at least 0 and less than 1")
+        self.every, self.memory = every, memory
 
     def refresh(self, batch: Batch, product: Product, store: Store, generator: torch.Generator) -> None:
         for kept in store.values():
@@ -84,7 +91,7 @@ class KroneckerFactored:
         found = torch.autograd.grad(output, [*outputs, *(parameters[name] for name in rest)], probe, allow_unused=True)
         by_output = iter(found[: len(outputs)])
         for name, gradient in zip(rest, found[len(outputs) :], strict=True):
-            store[name]["mean"] = parameters[name].new_zeros(()) if gradient is None else (gradient**2).mean()
+            store[name]["mean"] = self._mean(store[name], "mean", parameters[name].new_zeros(()) if gradient is None else (gradient**2).mean())
         for prefix, layer in calls.items():
             module = batch.module.get_submodule(prefix)
             pairs = [(inputs_of(module, x), by_row(module, g)) for (x, _), g in zip(layer, by_output, strict=False) if g is not None]
@@ -92,8 +99,16 @@ class KroneckerFactored:
             if weight in store and pairs:
                 a, g = (torch.cat(rows) for rows in zip(*pairs, strict=True))
                 kept = store[weight]
-                kept["in_values"], kept["in_vectors"] = eigen(a.T @ a / len(a))
-                kept["out_values"], kept["out_vectors"] = eigen(g.T @ g)
+                kept["in_values"], kept["in_vectors"] = eigen(self._mean(kept, "in", a.T @ a / len(a)))
+                kept["out_values"], kept["out_vectors"] = eigen(self._mean(kept, "out", g.T @ g))
+
+    def _mean(self, kept: dict[str, Tensor], name: str, found: Tensor) -> Tensor:
+        """Of what this look and those before it found, by their decayed weights; its sums are kept under the name."""
+        if not self.memory:
+            return found
+        total, weight = kept.get(f"{name}_sum", torch.zeros_like(found)), kept.get(f"{name}_weight", found.new_zeros(()))
+        kept[f"{name}_sum"], kept[f"{name}_weight"] = self.memory * total + found, self.memory * weight + 1
+        return kept[f"{name}_sum"] / kept[f"{name}_weight"]
 
     def solve(self, pieces: dict[str, Tensor], store: Store, damping: float) -> dict[str, Tensor]:
         small = torch.finfo(next(iter(pieces.values())).dtype).eps

@@ -24,7 +24,9 @@ from hodsim.optim import (
 from hodsim.optim.curvature import Batch
 
 CURVATURES = pytest.mark.parametrize("curvature", [Hessian(), GaussNewton()], ids=["hessian", "gauss-newton"])
-PRECONDITIONERS = pytest.mark.parametrize("preconditioner", [Identity(), Jacobi(), KroneckerFactored()], ids=["identity", "jacobi", "kfac"])
+PRECONDITIONERS = pytest.mark.parametrize(
+    "preconditioner", [Identity(), Jacobi(), KroneckerFactored(), KroneckerFactored(every=2, memory=0.8)],
+    ids=["identity", "jacobi", "kfac", "kfac of several batches"])
 
 
 class Point(nn.Module):
@@ -257,6 +259,20 @@ def test_kronecker_factors_cut_the_iterations_of_an_ill_conditioned_layer():
     assert counts[1] < counts[0] / 2
 
 
+def test_kronecker_factors_remember_those_of_earlier_batches():
+    """By decayed weights: the inputs' factor of a layer is E[a a^T], whose average over batches of equal size is known."""
+    net, x, y = nn.Linear(4, 2).double(), *regression()[1:]
+    optimizer = NewtonKrylov(net, curvature=GaussNewton(), preconditioner=KroneckerFactored(every=1, memory=0.75), memory=0)
+    batches, weights = x.split(16), torch.tensor([0.75**3, 0.75**2, 0.75, 1.0], dtype=torch.float64)
+    for part in batches:
+        optimizer.step(closure(net, part, y[:16, :2]))
+    kept = optimizer.state[net.weight]
+    factors = torch.stack([(a := F.pad(part, (0, 1), value=1.0)).T @ a / 16 for part in batches])
+    expected = torch.einsum("k,kij->ij", weights / weights.sum(), factors)
+    found = kept["in_vectors"] @ torch.diag(kept["in_values"]) @ kept["in_vectors"].T
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
 def test_every_line_of_algorithm_1_is_found_by_its_number():
     text = "".join(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8") for module in (newton_krylov, conjugate_gradients))
     table = re.findall(r"^    (\d+)(?:(-|, )(\d+))?   ? ? ?\S", text, re.MULTILINE)
@@ -274,6 +290,10 @@ def test_bad_input_is_refused():
         NewtonKrylov(net, [nn.Parameter(torch.zeros(2))])
     with pytest.raises(ValueError, match="memory is 1"):
         NewtonKrylov(net, memory=1)
+    with pytest.raises(ValueError, match="memory is 1.5"):
+        KroneckerFactored(memory=1.5)
+    with pytest.raises(ValueError, match="every is 0"):
+        KroneckerFactored(every=0)
     with pytest.raises(ValueError, match="damping is -1"):
         NewtonKrylov(net, damping=-1)
     with pytest.raises(ValueError, match="expected a scalar"):
