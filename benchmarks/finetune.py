@@ -29,7 +29,7 @@ from hodsim.benchmarks.journal import Journal, journal
 from hodsim.storage import write_atomically
 
 SEEDS = (0, 1, 2)
-VERSION = 2  # of what a race is; the journal of another version is not read
+VERSION = 3  # of what a race is; the journal of another version is not read
 
 Progress = Callable[..., None]
 

@@ -1,6 +1,6 @@
 """The optimisers that `hodsim bench finetune` compares, and a race of one of them from Adam's plateau.
 
-An epoch is a gradient's worth of passes over the training data: a Hessian product counts as one of its batch, the Kronecker factors as
+An epoch is a gradient's worth of passes over the training data: a Hessian product counts as one of its batch, new Kronecker factors as
 one, an evaluation of the loss as a third. The clock stands while losses are evaluated for the curve.
 """
 
@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from hodsim.benchmarks.finetune_problems import SPLITS, Closure, Problem
-from hodsim.optim import GaussNewton, Hessian, Identity, KroneckerFactored, NewtonKrylov
+from hodsim.optim import GaussNewton, Hessian, KroneckerFactored, NewtonKrylov
+from hodsim.optim.curvature import Curvature
 
 POINTS = 16  # of a curve
 PLATEAU_RATE, PLATEAU_CHECKS, PLATEAU_GAIN = 3e-3, 3, 0.02  # Adam's; checks without such a relative gain in validation end the first stage
@@ -39,27 +40,33 @@ class Budget:
 
 @dataclass(frozen=True)
 class Method:
-    """make: the optimiser of a net at a rate (of second-order methods, the first damping). cosine: the rate decays. large: steps take the
-    problem's large batches. sampled: curvature on the problem's share of each."""
+    """make: the optimiser of a net at a rate (of second-order methods, the first damping). cosine: the rate decays. batch: the
+    problem's samples of a step."""
 
     name: str
     rates: tuple[float, ...]
     make: Callable[[nn.Module, float, Problem], torch.optim.Optimizer]
     cosine: bool = False
-    large: bool = False
-    sampled: bool = False
+    batch: Callable[[Problem], int] = lambda problem: problem.batch
 
 
 def methods() -> list[Method]:
-    dampings = (1e-2, 1e-4)
+    dampings = (1e-2, 1e-4, 1e-6)
+
+    def large(problem: Problem) -> int:
+        return problem.large
+
+    def factored(problem: Problem) -> int:
+        return problem.factored.batch
+
     found = [
         Method("Adam", (3e-4, 1e-3, 3e-3, 1e-2), _adam, cosine=True),
         Method("AdaGrad", (3e-3, 1e-2), lambda net, rate, _: torch.optim.Adagrad(net.parameters(), rate)),
         Method("L-BFGS", (0.3, 1.0), lambda net, rate, _: torch.optim.LBFGS(
-            net.parameters(), rate, max_iter=10, history_size=50, line_search_fn="strong_wolfe"), large=True),
-        Method("Hessian-free", dampings, _second_order(GaussNewton(), Identity), large=True),
-        Method("Gauss-Newton + KFAC", dampings, _second_order(GaussNewton(), _factored), large=True, sampled=True),
-        Method("Algorithm 1 + KFAC", dampings, _second_order(Hessian(), _factored), large=True, sampled=True),
+            net.parameters(), rate, max_iter=10, history_size=50, line_search_fn="strong_wolfe"), batch=large),
+        Method("Hessian-free", dampings, _hessian_free, batch=large),
+        Method("Gauss-Newton + KFAC", dampings, _factored(GaussNewton()), batch=factored),
+        Method("Algorithm 1 + KFAC", dampings, _factored(Hessian()), batch=factored),
     ]  # fmt: skip
     try:
         import pytorch_optimizer as library
@@ -85,15 +92,16 @@ def _adam(net: nn.Module, rate: float, _: Problem | None = None) -> torch.optim.
     return torch.optim.Adam(net.parameters(), rate, betas=(0.9, 0.99))
 
 
-def _factored() -> KroneckerFactored:
-    return KroneckerFactored(every=1)
+def _hessian_free(net: nn.Module, damping: float, problem: Problem) -> NewtonKrylov:
+    return NewtonKrylov(net, curvature=GaussNewton(), damping=damping, adaptation=0.5, memory=0.0, iterations=problem.iterations)
 
 
-def _second_order(curvature: Any, preconditioner: Callable[[], Any]) -> Callable[[nn.Module, float, Problem], NewtonKrylov]:
+def _factored(curvature: Curvature) -> Callable[[nn.Module, float, Problem], NewtonKrylov]:
     def make(net: nn.Module, damping: float, problem: Problem) -> NewtonKrylov:
-        M = preconditioner()
-        iterations = problem.factored_iterations if M.every else problem.iterations
-        return NewtonKrylov(net, curvature=curvature, preconditioner=M, damping=damping, adaptation=0.5, memory=0.0, iterations=iterations)
+        way = problem.factored
+        M = KroneckerFactored(every=way.every, memory=way.memory)
+        return NewtonKrylov(net, curvature=curvature, preconditioner=M, damping=damping, adaptation=way.adaptation, memory=0.0, decay=way.decay,
+                            iterations=way.iterations)  # fmt: skip
 
     return make
 
@@ -105,7 +113,7 @@ def plateau(problem: Problem, seed: int) -> nn.Module:
     each = max(1, problem.first_epochs // 20)
     for _ in range(0, problem.first_epochs, each):
         for _ in range(each * math.ceil(problem.samples / problem.batch)):
-            step(optimizer, problem.closure(net, next(batches)), None)
+            step(optimizer, problem.closure(net, next(batches)))
         validation = problem.loss(net, "validation")
         checks = 0 if validation < (1 - PLATEAU_GAIN) * best else checks + 1
         best = min(best, validation)
@@ -121,7 +129,7 @@ def race(problem: Problem, method: Method, rate: float, budget: Budget, start: n
     spent = {"seconds": 0.0, "epochs": 0.0}
     curve: Curve = []
     best, least = net, float("inf")
-    batches = shuffled(problem.samples, problem.large if method.large else problem.batch, seed)
+    batches = shuffled(problem.samples, method.batch(problem), seed)
     while True:
         done = spent[budget.kind] / budget.amount
         if done >= len(curve) / POINTS:
@@ -134,13 +142,11 @@ def race(problem: Problem, method: Method, rate: float, budget: Budget, start: n
         begun = clock()
         indices = next(batches)
         closure = problem.closure(net, indices)
-        share = problem.share if method.sampled else 1.0
-        sample = None if share == 1 else problem.closure(net, indices[: max(1, round(share * len(indices)))])
         if method.cosine:
             for group in optimizer.param_groups:
                 group["lr"] = rate * cosine(done)
         try:
-            passes = step(optimizer, closure, sample, share)
+            passes = step(optimizer, closure)
         except (FloatingPointError, torch.linalg.LinAlgError):  # at this rate it has left the finite numbers
             curve.append({**spent, **dict.fromkeys(SPLITS, math.inf)})
             break
@@ -159,13 +165,13 @@ def cosine(done: float) -> float:
     return min(1.0, 0.05 + done / 0.05) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def step(optimizer: torch.optim.Optimizer, closure: Closure, sample: Closure | None, share: float = 1.0) -> float:
+def step(optimizer: torch.optim.Optimizer, closure: Closure) -> float:
     """One step; returns the gradient's worth of passes over its batch."""
     if isinstance(optimizer, NewtonKrylov):
-        optimizer.step(closure, sample=sample)
+        optimizer.step(closure)
         assert optimizer.last is not None
-        factors = optimizer.preconditioner.every > 0
-        return 1 + share * (optimizer.last.products + factors + (sample is not None)) + (optimizer.last.evaluations - 1) / 3
+        every = optimizer.preconditioner.every
+        return 1 + optimizer.last.products + (1 / every if every else 0) + (optimizer.last.evaluations - 1) / 3
     calls = 0
 
     def evaluate() -> torch.Tensor:

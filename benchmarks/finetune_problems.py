@@ -31,12 +31,25 @@ Closure = Callable[[], tuple[Any, Criterion]]
 
 
 @dataclass(frozen=True)
+class Factored:
+    """How methods with Kronecker factors go: their batches, iterations of conjugate gradients a step, steps between factors, memory of earlier
+    factors, decay of the first guess, and the change of a trusted damping. In full batch the factors of the moment and many iterations
+    were best; in small batches those of some batches together and one iteration, which is their direction with the exact curvature along it."""
+
+    batch: int
+    iterations: int = 15
+    every: int = 1
+    memory: float = 0.0
+    decay: float = 0.9
+    adaptation: float = 0.5
+
+
+@dataclass(frozen=True)
 class Problem:
     """A net to train. make: the net by seed. data: by split, tensors with the samples along the first axis. predict: the net's output on
-    samples and the loss of such an output, a mean over them. batch: of first-order methods; large: of the others, whose curvature is
-    taken on a share of it, with so many iterations of conjugate gradients, fewer where Kronecker factors precondition them: more steps gain
-    more than longer ones. budgets: those of the second stage, as (kind, amount).
-    simulate: the error of simulations with a trained net, where there is such a thing."""
+    samples and the loss of such an output, a mean over them. batch: of first-order methods; large: of L-BFGS and of Hessian-free, which takes
+    so many iterations. budgets: those of the second stage, as (kind, amount). simulate: the error of simulations with a trained net, where
+    there is such a thing."""
 
     name: str
     make: Callable[[int], nn.Module]
@@ -44,9 +57,8 @@ class Problem:
     predict: Callable[[nn.Module, tuple[Tensor, ...]], tuple[Any, Criterion]]
     batch: int
     large: int
-    share: float = 1.0
+    factored: Factored
     iterations: int = 50
-    factored_iterations: int = 15
     first_epochs: int = 60
     budgets: tuple[tuple[str, float], ...] = ()
     simulate: Callable[[nn.Module], float] | None = None
@@ -117,7 +129,8 @@ def beam_autoencoder(folder: Path, quick: bool) -> Problem:
         return subspace_error(full, snapshots.split("test"), bending_loads(full), net.fold(basis, mass=full.mass, name="raced"))
 
     make = seeded(lambda: Autoencoder(deviations, 6, (64, 64)))
-    return Problem("beam", make, data, predict, batch=256, large=len(data["train"][0]), first_epochs=20 if quick else 100,
+    return Problem("beam", make, data, predict, batch=256, large=(everything := len(data["train"][0])),
+                   factored=Factored(everything), first_epochs=20 if quick else 100,
                    budgets=(("seconds", 1.0),) if quick else (("seconds", 8.0), ("seconds", 32.0)), simulate=simulate)  # fmt: skip
 
 
@@ -256,5 +269,6 @@ def _images(net: str, data_name: str, raw: dict[str, np.ndarray], quick: bool) -
         module(data["train"][0][:2])  # gives lazy layers their sizes
         return module
 
-    return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=64, large=min(1000, count), share=0.25, iterations=12,
-                   factored_iterations=2, first_epochs=epochs, budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip
+    return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=64, large=min(1000, count),
+                   factored=Factored(count // 8, iterations=1, every=4, memory=0.8, decay=0.0, adaptation=0.95), iterations=12, first_epochs=epochs,
+                   budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip

@@ -12,7 +12,7 @@ from hodsim.apps.bench import bench
 from hodsim.benchmarks import finetune, finetune_problems
 from hodsim.benchmarks.finetune import compare, races
 from hodsim.benchmarks.finetune_methods import Budget, Method, methods, race
-from hodsim.benchmarks.finetune_problems import NETS, Problem, beam_autoencoder, image_problems, load_images, seeded
+from hodsim.benchmarks.finetune_problems import NETS, Factored, Problem, beam_autoencoder, image_problems, load_images, seeded
 from hodsim.benchmarks.finetune_products import cost_problem, product_methods
 from hodsim.benchmarks.finetune_report import figure, table
 from hodsim.benchmarks.journal import Journal
@@ -38,7 +38,7 @@ def sines() -> Problem:
     x = torch.randn(60, 4, generator=generator, dtype=torch.float64)
     parts = dict(zip(("train", "validation", "test"), ((part, torch.sin(part[:, :2])) for part in x.split(20)), strict=True))
     make = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 2)).double())
-    return Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20, share=0.5,
+    return Problem("sines", make, parts, lambda net, s: (net(s[0]), lambda out: F.mse_loss(out, s[1])), batch=10, large=20, factored=Factored(10),
                    first_epochs=5, simulate=lambda net: float(net[0].weight.detach().abs().sum()))  # fmt: skip
 
 
