@@ -25,20 +25,26 @@ SAMPLES = 64
 
 
 def product_costs(quick: bool) -> list[dict[str, Any]]:
-    """Milliseconds, median of repeats in turn, and peak MiB above what is kept, of each product by each method on each net."""
+    """Milliseconds, median of repeats by turns, and peak MiB above what is kept, of each product by each method on each net."""
     rows = []
     for name in NETS:
         net, x, y, loss = cost_problem(name)
         for kind, ways in zip(("first", "further"), product_methods(net, x, y, loss), strict=True):
             times: dict[str, list[float]] = {way: [] for way in ways}
             memory = {way: _memory(product) for way, product in ways.items()}
-            for _ in range(5 if quick else 15):
-                for way, product in ways.items():
+            for turn in range(5 if quick else 30):
+                for way in rotated(list(ways), turn):  # what went before leaves its traces in the caches
                     start = time.perf_counter()
-                    product()
+                    ways[way]()
                     times[way].append(1e3 * (time.perf_counter() - start))
             rows += [{"net": name, "kind": kind, "method": way, "ms": float(np.median(t)), "MiB": memory[way]} for way, t in times.items()]
     return rows
+
+
+def rotated(ways: list[str], turn: int) -> list[str]:
+    """Over the turns, each is first, and each comes after each other: even turns go the other way round."""
+    turned = ways[turn % len(ways) :] + ways[: turn % len(ways)]
+    return turned[:: 1 if turn % 2 else -1]
 
 
 def cost_problem(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor, nn.Module]:
@@ -76,7 +82,7 @@ def product_methods(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: nn.M
         return list(found.values())
 
     first: dict[str, Product] = {
-        "CSFD-BP": lambda: linearised().product(directions),
+        "CSFD-BP": lambda: linearised().product(directions, last=True),
         "double backward": lambda: torch.autograd.grad(gradient(), weights, directions),
         "torch.func": functional,
     }

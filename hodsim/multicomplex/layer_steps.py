@@ -131,15 +131,15 @@ def _max_pool(function, input, kernel_size, stride=None, padding=0, dilation=1, 
 
 @step(F.mse_loss)
 def _mean_square(function, input, target, size_average=None, reduce=None, reduction="mean", weight=None):
-    if reduction == "none" or size_average is not None or reduce is not None or weight is not None or target.requires_grad:
+    if reduction == "none" or size_average is not None or reduce is not None or weight is not None or target.requires_grad or input.shape != target.shape:
         return NotImplemented
     y = function(input, target, reduction=reduction)
     factor = 2 / input.numel() if reduction == "mean" else 2.0
-    error = (input - target).detach()
+    error = (input - target).detach().flatten()
 
     def bind(u):
         scale = None if u is None else u * factor
-        return lambda dx: (((error * dx).sum() * factor,), None if u is None else (dx * scale,))
+        return lambda dx: (((error @ dx.flatten()) * factor,), None if u is None else (dx * scale,))
 
     return Step((input,), (y,), bind)
 
@@ -159,7 +159,7 @@ def _cross_entropy(function, input, target, weight=None, size_average=None, igno
         scaled = None if u is None else p * (u * share)
 
         def along(dx):
-            return ((slope * dx).sum(),), None if scaled is None else (scaled * (dx - (p * dx).sum(1, keepdim=True)),)
+            return (slope.flatten() @ dx.flatten(),), None if scaled is None else (scaled * (dx - (p * dx).sum(1, keepdim=True)),)
 
         return along
 

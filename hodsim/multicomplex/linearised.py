@@ -15,7 +15,7 @@ Functions are seen as they are called (TorchFunctionMode); `steps.py` and `layer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,20 +59,27 @@ class Linearised:
         adjoints = {id(y): u for y, u in zip(curved, found[len(asked) :], strict=True)}
         del found
         self._moves = list(_moves(self.parameters, record.steps, linear, adjoints))
+        self._alongs: list[Along] | None = None  # those of the moves, from the first product that is not the last
+        self._ended = False
 
-    def product(self, v: Sequence[Tensor | None]) -> list[Tensor]:
-        """H v or G v, by parameter, for a direction of each parameter (None: zero)."""
+    def product(self, v: Sequence[Tensor | None], *, last: bool = False) -> list[Tensor]:
+        """H v or G v, by parameter, for a direction of each parameter (None: zero).
+
+        last: let go on the way of what products share; a further one raises RuntimeError."""
+        if self._ended:
+            raise RuntimeError("the last product has been taken; expected last=False before it")
+        self._ended = last
         changes: list[Tensor | None] = [d for d in v]
         places: list[Tensor] = []
         sources: list[Tensor] = []
         weights: list[tuple[int, Outer]] = []  # of parameters: added into their results
         with torch.no_grad():
-            for move in self._moves:
+            for move, along in self._taken() if last else self._kept():
                 given = [None if place < 0 else changes[place] for place in move.inputs]
                 if all(change is None for change in given):
                     changes += [None] * move.outputs
                     continue
-                moved, bent = move.along(*given)
+                moved, bent = along(*given)
                 changes += moved
                 for x, place, s in zip(move.step.inputs, move.inputs, bent or (), strict=False):
                     if isinstance(s, Outer) and 0 <= place < len(self.parameters):
@@ -83,7 +90,7 @@ class Linearised:
                 for place in move.last:
                     changes[place] = None
             if places:
-                found = list(torch.autograd.grad(places, self.parameters, sources, retain_graph=True, allow_unused=True))
+                found = list(torch.autograd.grad(places, self.parameters, sources, retain_graph=not last, allow_unused=True))
             else:
                 found = [None] * len(self.parameters)
             for place, s in weights:
@@ -91,13 +98,28 @@ class Linearised:
                 found[place] = s.left @ s.right if known is None else known.addmm_(s.left, s.right)
         return [torch.zeros_like(p) if s is None else s for p, s in zip(self.parameters, found, strict=True)]
 
+    def _kept(self) -> Iterator[tuple[_Move, Along]]:
+        """The moves in order, with what they do along directions."""
+        if self._alongs is None:
+            self._alongs = [move.step.bind(*move.adjoints) for move in self._moves]
+        yield from zip(self._moves, self._alongs, strict=True)
+
+    def _taken(self) -> Iterator[tuple[_Move, Along]]:
+        """The same, each out of the list."""
+        moves, alongs = self._moves[::-1], [] if self._alongs is None else self._alongs[::-1]
+        self._moves, self._alongs = [], None
+        while moves:
+            move = moves.pop()
+            yield move, alongs.pop() if alongs else move.step.bind(*move.adjoints)
+            del move
+
 
 class _Move(NamedTuple):
-    """A step, with what it does along directions: places of its inputs among the changes (-1: constant), number of outputs, and places
-    that nobody reads later."""
+    """A step with the adjoints of its outputs (None: no source is asked for), places of its inputs among the changes (-1: constant), number
+    of outputs, and places that nobody reads later."""
 
     step: Step
-    along: Along
+    adjoints: list[Tensor | None]
     inputs: list[int]
     outputs: int
     last: list[int]
@@ -114,7 +136,7 @@ def _moves(parameters: list[Tensor], steps: list[Step], linear: int, adjoints: d
     for index, (step, given) in enumerate(zip(steps, inputs, strict=True)):
         known = [adjoints.pop(id(y), None) if index >= linear and step.curved else None for y in step.outputs]
         last = [place for place in set(given) if place >= len(parameters) and read[place] == index]
-        yield _Move(step, step.bind(*known), given, len(step.outputs), last)
+        yield _Move(step, known, given, len(step.outputs), last)
 
 
 class Record(TorchFunctionMode):

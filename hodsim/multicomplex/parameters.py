@@ -83,7 +83,7 @@ def hessian_vector_product(loss: Callable[[nn.Module], Tensor], module: nn.Modul
     For many products at one point make one `Linearised`."""
     with differentiable(module) as parameters:
         at = Linearised(list(parameters.values()), lambda: loss(module), gradient=False)
-        return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
+        return dict(zip(parameters, at.product(_in_order(module, vectors), last=True), strict=True))
 
 
 def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module,
@@ -91,7 +91,7 @@ def loss_gradient_hessian(loss: Callable[[nn.Module], Tensor], module: nn.Module
     """Loss, gradient and Hessian-vector product."""
     with differentiable(module) as parameters:
         at = Linearised(list(parameters.values()), lambda: loss(module))
-        product = at.product(_in_order(module, vectors))
+        product = at.product(_in_order(module, vectors), last=True)
     gradient, product = (dict(zip(parameters, found, strict=True)) for found in (at.gradient, product))
     return at.value, gradient, product
 
@@ -101,7 +101,7 @@ def gauss_newton_vector_product(output: Callable[[nn.Module], Tensor], loss: Cal
     """G v = J^T H_L J v with J the Jacobian of output(module) by the parameters and H_L the Hessian of loss(output)."""
     with differentiable(module) as parameters:
         at = Linearised(list(parameters.values()), lambda: (output(module), loss), gauss_newton=True, gradient=False)
-        return dict(zip(parameters, at.product(_in_order(module, vectors)), strict=True))
+        return dict(zip(parameters, at.product(_in_order(module, vectors), last=True), strict=True))
 
 
 @contextmanager

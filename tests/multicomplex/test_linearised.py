@@ -91,6 +91,29 @@ def test_products_match_double_backward(name, training):
         column = double_backward(loss, parameters, alone)[1]
         for found, h in zip(at.product([d if i == k else None for i, d in enumerate(v)]), column, strict=True):
             torch.testing.assert_close(found, h, rtol=1e-10, atol=atol)
+    for others in (at, Linearised(parameters, loss)):  # after others, and alone
+        for found, h in zip(others.product(v, last=True), expected, strict=True):
+            torch.testing.assert_close(found, h, rtol=1e-11, atol=atol)
+        with pytest.raises(RuntimeError, match="the last product has been taken"):
+            others.product(v)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("name", ["mse", "mse of one target", "cross entropy"])
+def test_losses_that_are_not_the_last_step_match_double_backward(name):
+    """Their own change is then read, not only what they bend."""
+    x, labels = torch.linspace(-1, 1, 12, dtype=torch.float64).view(4, 3) ** 3, torch.tensor([1, 0, 1, 1])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    of = {"mse": lambda y: F.mse_loss(y, y.detach().sin()), "mse of one target": lambda y: F.mse_loss(y, labels[:2].double()),
+          "cross entropy": lambda y: F.cross_entropy(y, labels, ignore_index=0)}[name]  # fmt: skip
+    parameters = list(net.parameters())
+    v = [torch.ones_like(p) for p in parameters]
+    loss = lambda: of(net(x)).exp() + net(x).square().sum()  # noqa: E731
+    expected = double_backward(loss, parameters, v)[1]
+    for found, h in zip(Linearised(parameters, loss).product(v), expected, strict=True):
+        torch.testing.assert_close(found, h, rtol=1e-11, atol=1e-13)
 
 
 def test_what_would_not_be_followed_is_refused():
