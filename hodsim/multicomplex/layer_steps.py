@@ -131,7 +131,8 @@ def _max_pool(function, input, kernel_size, stride=None, padding=0, dilation=1, 
 
 @step(F.mse_loss)
 def _mean_square(function, input, target, size_average=None, reduce=None, reduction="mean", weight=None):
-    if reduction == "none" or size_average is not None or reduce is not None or weight is not None or target.requires_grad or input.shape != target.shape:
+    odd = reduction == "none" or size_average is not None or reduce is not None or weight is not None
+    if odd or target.requires_grad or input.shape != target.shape:
         return NotImplemented
     y = function(input, target, reduction=reduction)
     factor = 2 / input.numel() if reduction == "mean" else 2.0
