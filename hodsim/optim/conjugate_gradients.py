@@ -50,9 +50,6 @@ def conjugate_gradients(
     small = torch.finfo(g.dtype).eps
     iteration, reason = 0, "residual"
     while float(r.norm()) > target and descent > 0:  # line 12
-        if iteration == most:
-            reason = "limit"
-            break
         q = A(p)  # line 22, which line 13 uses
         kappa, length = float(p @ q), float(p @ p)  # line 13
         scale = scale or kappa / length
@@ -68,15 +65,18 @@ def conjugate_gradients(
         a = descent / kappa  # line 20
         x.add_(p, alpha=a)  # line 21
         r.sub_(q, alpha=a)  # line 23
-        y = solve(r)
-        previous, descent = descent, float(r @ y)
-        p = y.clone() if flatness else p.mul_(descent / previous).add_(y)  # lines 24 and 25
         iteration += 1  # line 26
         history.append(model(x, g, r))
         span = max(10, iteration // 10)
         if progress and iteration > span and history[-1] < 0 and history[-1 - span] - history[-1] < -span * progress * history[-1]:
             reason = "progress"
             break
+        if iteration == most:
+            reason = "limit" if float(r.norm()) > target else "residual"
+            break
+        y = solve(r)
+        previous, descent = descent, float(r @ y)
+        p = y.clone() if flatness else p.mul_(descent / previous).add_(y)  # lines 24 and 25
     return Solution(x, model(x, g, r), -float(x @ (g + r)), iteration, scale, reason)
 
 
