@@ -43,6 +43,12 @@ class Factored:
     decay: float = 0.9
     adaptation: float = 0.5
 
+    @classmethod
+    def of_images(cls, net: str, count: int) -> Factored:
+        if net == "autoencoder":  # whose wide factors take as long as several products
+            return cls(count // 2, iterations=5, every=2, memory=0.5, decay=0.0, adaptation=0.95)
+        return cls(count // 8, iterations=1, every=4, memory=0.8, decay=0.0, adaptation=0.95)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -270,5 +276,4 @@ def _images(net: str, data_name: str, raw: dict[str, np.ndarray], quick: bool) -
         return module
 
     return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=64, large=min(1000, count),
-                   factored=Factored(count // 8, iterations=1, every=4, memory=0.8, decay=0.0, adaptation=0.95), iterations=12, first_epochs=epochs,
-                   budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip
+                   factored=Factored.of_images(net, count), iterations=12, first_epochs=epochs, budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip
