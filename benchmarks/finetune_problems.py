@@ -276,4 +276,5 @@ def _images(net: str, data_name: str, raw: dict[str, np.ndarray], quick: bool) -
         return module
 
     return Problem(f"{net} on {data_name}", seeded(build), data, predict, batch=64, large=min(1000, count),
-                   factored=Factored.of_images(net, count), iterations=12, first_epochs=epochs, budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip
+                   factored=Factored.of_images(net, count), iterations=12, first_epochs=epochs,
+                   budgets=(("epochs", epochs), ("seconds", seconds)))  # fmt: skip
