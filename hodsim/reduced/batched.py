@@ -62,6 +62,8 @@ class BatchedStep:
         lengths, failures = np.full(B, steps), dict[int, ConvergenceError]()
         alive = np.arange(B)
         for i in range(steps):
+            if not len(alive):
+                break
             step = _Step(self, past, loads[alive, i], dt, tables[int(known)], known)
             found = step.solved(tolerance, max_iterations)
             ended = found.ended.cpu().numpy()

@@ -61,6 +61,14 @@ def test_rollouts_by_replays_are_those_without():
     assert len(replayed.residual.sizes) > 1
 
 
+def test_nothing_is_replayed_where_no_trajectory_is_left():
+    model = reduced(material=MATERIALS[1])
+    step = BatchedStep(model, device="cpu")
+    step.residual, step.tangent = (Replayed(function) for function in (step.residual, step.tangent))
+    runs = step.rollouts([model.state()] * 2, DT, 1e12 * loads(model, 2, 5), max_iterations=8)
+    assert all(run.failure is not None and len(run.q) == run.failure.step - 1 < 4 for run in runs)
+
+
 def test_graphs_without_cuda_are_refused():
     with pytest.raises(ValueError, match="graphs=True on the device 'cpu'"):
         BatchedStep(reduced(), device="cpu", graphs=True)
