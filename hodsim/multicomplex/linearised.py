@@ -111,7 +111,6 @@ class Linearised:
         while moves:
             move = moves.pop()
             yield move, alongs.pop() if alongs else move.step.bind(*move.adjoints)
-            del move
 
 
 class _Move(NamedTuple):
