@@ -161,24 +161,18 @@ class NewtonKrylov(torch.optim.Optimizer):
         self._set(weight=1.0, square=float(g @ g))
         return value
 
-    def step(self, closure: Closure, *, sample: Closure | None = None) -> float:  # type: ignore[override]
-        """One step on the closure's batch; returns the loss before it. What became of it is in `last`.
-
-        sample: the loss of a part of the batch, on which the curvature is taken; products cost that much less (Byrd et al. 2011)."""
+    def step(self, closure: Closure) -> float:  # type: ignore[override]
+        """One step on the closure's batch; returns the loss before it. What became of it is in `last`."""
         batch = self._batch(closure)
-        curved = batch if sample is None else self._batch(sample)
         try:
-            return self._step(batch, curved)
+            return self._step(batch)
         finally:
             batch.close()
 
-    def _step(self, batch: Batch, curved: Batch) -> float:
+    def _step(self, batch: Batch) -> float:
         previous = self._kept(batch, "direction")
         start = None if previous is None else self.decay * previous  # line 9
-        if curved is batch:
-            before, g, product = self.curvature.at(batch)  # line 4; line 10's product follows from the same pass
-        else:
-            (before, g), product = batch.value_and_gradient(), None
+        before, g, product = self.curvature.at(batch)  # line 4; line 10's product follows from the same pass
         if not (before < float("inf") and bool(torch.isfinite(g).all())):
             raise FloatingPointError(f"the loss is {before}, its gradient has norm {float(g.norm())}; expected finite numbers")
         count = int(self._shared.get("count", 0))
@@ -188,8 +182,7 @@ class NewtonKrylov(torch.optim.Optimizer):
             return self._finish(batch, Step(Outcome.CONVERGED, before, before))
         if is_signal and float(g @ overall) < 0:  # line 5
             return self._finish(batch, Step(Outcome.SKIPPED, before, before))  # line 7
-        found = self._solve(curved, g, start, product or self.curvature.at(curved)[2], count)
-        batch.products += curved.products * (curved is not batch)
+        found = self._solve(batch, g, start, product, count)
         x, cosine = found.x, float(found.x @ overall) / max(float(found.x.norm() * overall.norm()), torch.finfo(g.dtype).tiny)
         scale = 1 - cosine if cosine > 0 else 1.0  # lines 28 and 29
         slope = scale * float(g @ x)
