@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 from threadpoolctl import threadpool_limits
@@ -51,6 +52,8 @@ def hodsim(version: Annotated[bool, typer.Option("--version", is_eager=True, cal
 
 
 OUT_OF_MEMORY = ("allocate", "can't start new thread")  # in RuntimeErrors, PyTorch's and Python's
+NO_MEMORY = "hodsim: there is not enough memory. What was finished is kept; a smaller mesh, fewer workers or fewer load cases take less.\n"
+LEAST_ROOM = 256 << 20  # [B] of address space, below which compiled libraries may end the process before anything can be said
 
 
 def main() -> None:
@@ -59,6 +62,7 @@ def main() -> None:
     threadpool_limits(1)
     warnings.showwarning = _notice
     try:
+        np.empty(LEAST_ROOM, np.uint8)  # nothing touches it
         app()
     except SystemExit as ending:
         if ending.code == 130:  # which is what typer makes of a KeyboardInterrupt
@@ -70,7 +74,7 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        complain("there is not enough memory. What was finished is kept; a smaller mesh, fewer workers or fewer load cases take less.")
+        sys.stderr.write(NO_MEMORY)  # plainly: colours are imported when first used, which takes memory
         sys.exit(1)
 
 

@@ -8,11 +8,13 @@ import ctypes
 import os
 import sys
 
+import numpy as np
 import polyscope as ps
 import polyscope.imgui as imgui
 
 SIZE, SMALLER_SIZE = (1280, 800), (1000, 720)  # the smaller one where a processor does the drawing, which is paid by the pixel
 FRAMES_PER_SECOND = 60
+ROOM = 512 << 20  # [B] of address space, below which Mesa may end the process when it starts
 
 
 def has_display() -> bool:
@@ -21,7 +23,7 @@ def has_display() -> bool:
 
 
 def set_up(title: str, *, off_screen: bool = False) -> None:
-    """Start Polyscope, with a window or without one. Raises OSError saying why it cannot draw."""
+    """Start Polyscope, with a window or without one. Raises OSError saying why it cannot draw, MemoryError."""
     if not off_screen and not has_display():
         raise OSError("there is no display to open a window on; draw off screen, to a file")
     ps.set_program_name(f"hodsim: {title}")
@@ -35,9 +37,12 @@ def set_up(title: str, *, off_screen: bool = False) -> None:
     ps.set_configure_imgui_style_callback(_style)
     ps.set_max_fps(FRAMES_PER_SECOND)
     ps.set_frame_tick_limit_fps_mode("block_to_hit_target")  # rather than return at once, which would keep a processor busy
+    np.empty(ROOM, np.uint8)  # nothing touches it
     try:
         ps.init("openGL3_egl" if off_screen and sys.platform == "linux" else "auto")
     except RuntimeError as error:
+        if "Out of memory" in str(error):
+            raise MemoryError from error
         need = "EGL (Debian: libegl1, libgl1-mesa-dri)" if off_screen else "OpenGL 3.3 (Debian: libgl1-mesa-dri)"
         raise OSError(f"Polyscope cannot draw here ({str(error).strip()}); it needs {need}") from None
     ps.set_up_dir("z_up")

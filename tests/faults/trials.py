@@ -117,17 +117,17 @@ def _on_a_read_only_disk(study: Study, name: str) -> list[str]:
 
 
 def short_of_memory(study: Study, rooms: tuple[int, ...]) -> Iterator[Trial]:
-    """An address space with room for so many bytes more."""
+    """An address space with room for so many MiB more: less than a command asks for at its start, just more, and more."""
     for name in COMMANDS:
         for room in rooms:
-            yield Trial(f"memory for {room} bytes, {name}", lambda name=name, room=room: _in_little_memory(study, name, room))
+            yield Trial(f"memory for {room} MiB, {name}", lambda name=name, room=room: _in_little_memory(study, name, room))
 
 
 def _in_little_memory(study: Study, name: str, room: int) -> list[str]:
     folder = study.fresh(name)
 
     def limit() -> None:
-        most = psutil.Process().memory_info().vms + room
+        most = psutil.Process().memory_info().vms + (room << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     return _refused_or_done(study, name, folder, hodsim(*COMMANDS[name][0], folder=folder, before=limit))
@@ -320,5 +320,5 @@ def everything(study: Study, times: int) -> list[Trial]:
     """Trials of every kind; times: how many of those that are drawn at random."""
     return [
         *killed(study, times), *interrupted(study, 4 + times), *out_of_disk(study, (0, 4096, 16384, 65536)), *read_only(study),
-        *short_of_memory(study, (0, 2**20, 2**24, 2**26)), *twice(study), *corrupted(study, times), *not_numbers(study),
+        *short_of_memory(study, (0, 255, 260, 288, 384, 768)), *twice(study), *corrupted(study, times), *not_numbers(study),
     ]  # fmt: skip
