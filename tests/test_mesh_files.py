@@ -9,6 +9,7 @@ import pytest
 
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import Group, MeshNotice, TetMesh
+from hodsim.mesh.files import read_raw
 from hodsim.mesh.gmsh import largest_vertex_number
 
 FORMATS = {  # ending -> (name for meshio, options) of every flavour that is met
@@ -283,6 +284,35 @@ def test_a_file_of_tetgen_without_a_line_is_refused_where_meshio_looks_for_one_f
     file.with_suffix(ending).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="it has no line beside comments"):
         TetMesh.load(file)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["ply\nformat ascii 1.0\n", "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\ncomment end_header\n", "ply\n"])
+def test_a_ply_whose_header_has_no_end_is_refused_where_meshio_looks_for_it_for_ever(text, tmp_path):
+    (tmp_path / "body.ply").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"body\.ply could not be read as a mesh \(its header has no end\)"):
+        read_raw(tmp_path / "body.ply")
+
+
+@pytest.mark.parametrize("way", [TetMesh.load, TetMesh.tidy])
+@pytest.mark.parametrize("flavour", ["a.vtu", "42.vtk", "a.mesh", "a.xdmf"])
+@pytest.mark.parametrize("foreign", [-1, len(BOX.vertices), 2**31 - 2])
+def test_cells_of_vertices_that_are_not_there_are_refused(way, flavour, foreign, tmp_path):
+    """-1 would be the last one, and tidying would join it."""
+    cells = np.array(BOX.tetrahedra, np.int64)
+    cells[2, 1] = foreign
+    file = written(tmp_path, meshio.Mesh(BOX.vertices, [("tetra", cells)]), flavour)
+    with pytest.raises(ValueError, match=rf"tetra 2 has vertices .*{foreign}.*; expected indices from 0 to {len(BOX.vertices) - 1}"):
+        way(file)
+
+
+def test_marks_of_tetgen_that_are_no_numbers_name_no_group(tmp_path):
+    file = BOX.save(tmp_path / "body.node")
+    marks = np.zeros(len(BOX.vertices))
+    marks[:3] = 7, np.inf, np.nan
+    lines = [f"{len(marks)} 3 0 1", *(f"{i} {x} {y} {z} {mark}" for i, ((x, y, z), mark) in enumerate(zip(BOX.vertices, marks, strict=True)))]
+    file.write_text("\n".join(lines) + "\n")
+    assert [name for name in TetMesh.load(file).groups if name.startswith("point")] == ["point 7"]
 
 
 def test_claims_of_tetgen_and_a_missing_half_are_refused(tmp_path):

@@ -102,8 +102,14 @@ def read_raw(path: Path | str) -> meshio.Mesh:
         reason = " ".join(said.getvalue().split()) or f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} could not be read as a mesh ({reason}); expected one of {expected}") from None
     for block in content.cells:
-        if len(block.data) and not np.issubdtype(np.asarray(block.data).dtype, np.integer):
-            raise ValueError(f"{path} could not be read as a mesh (cells of {np.asarray(block.data).dtype}); expected indices of vertices")
+        cells, count = np.asarray(block.data), len(content.points)
+        if not len(cells):
+            continue
+        if not np.issubdtype(cells.dtype, np.integer) or cells.ndim != 2:
+            raise ValueError(f"{path} could not be read as a mesh (cells of {cells.dtype}, {cells.shape}); expected rows of vertex indices")
+        if len(foreign := np.flatnonzero(((cells < 0) | (cells >= count)).any(1))):
+            first = int(foreign[0])
+            raise ValueError(f"{path}: {block.type} {first} has vertices {cells[first].tolist()}; expected indices from 0 to {count - 1}")
     return content
 
 
@@ -118,6 +124,8 @@ def _check_claims(path: Path) -> None:
             raise ValueError(f"{path} claims {claimed} triangles, but has only {size} bytes: it is cut short or damaged")
     if suffix == ".msh" and (largest := largest_vertex_number(path)) > SPARSEST + 2 * size:
         raise ValueError(f"{path} has a vertex of number {largest}, but only {size} bytes: it is damaged, or its vertices are to be renumbered")
+    if suffix == ".ply" and not re.search(rb"^\s*end_header\s*$", path.read_bytes(), re.MULTILINE):
+        raise ValueError(f"{path} could not be read as a mesh (its header has no end); is it cut short?")
     if suffix == ".vtk" and (grid := re.search(GRID, path.read_bytes(), re.MULTILINE | re.IGNORECASE)):
         raise ValueError(f"{path} holds a {grid[1].decode()}; expected DATASET UNSTRUCTURED_GRID, with tetrahedra")
     for match in re.finditer(GENERATED, path.read_bytes() if suffix == ".inp" else b"", re.MULTILINE | re.IGNORECASE):

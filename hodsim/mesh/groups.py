@@ -79,7 +79,7 @@ def _points(content: meshio.Mesh) -> Iterator[tuple[str, list[np.ndarray]]]:
     yield from ((name, [np.asarray(points)]) for name, points in content.point_sets.items())
     for field in ("medit:ref", "tetgen:ref"):
         marks = np.asarray(content.point_data.get(field, ()))
-        for number in np.unique(marks):
+        for number in np.unique(marks[np.isfinite(marks)]):
             if number != 0:
                 yield f"point {int(number)}", [np.flatnonzero(marks == number)]
 
