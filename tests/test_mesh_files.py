@@ -306,6 +306,14 @@ def test_cells_of_vertices_that_are_not_there_are_refused(way, flavour, foreign,
         way(file)
 
 
+def test_a_block_without_cells_is_no_obstacle(tmp_path):
+    """Of an .inp, where meshio makes it one without columns."""
+    file = written(tmp_path, meshio.Mesh(BOX.vertices, [("tetra", BOX.tetrahedra)]), "a.inp")
+    text = file.read_text()
+    file.write_text(text.replace("*ELEMENT", "*ELEMENT, TYPE=C3D4\n*ELEMENT", 1))
+    assert len(TetMesh.load(file).tetrahedra) == len(BOX.tetrahedra)
+
+
 def test_marks_of_tetgen_that_are_no_numbers_name_no_group(tmp_path):
     file = BOX.save(tmp_path / "body.node")
     marks = np.zeros(len(BOX.vertices))

@@ -65,7 +65,7 @@ def read(path: Path | str) -> Content:
     described = ", ".join(f"{sum(len(b.data) for b in content.cells if b.type == kind)} x {kind}" for kind in sorted(kinds))
     if solids := sorted(kind for kind in kinds if kind.startswith(SOLIDS)):
         raise ValueError(f"{path} holds {solids[0]} cells ({described}); expected tetrahedra only: split the others where the mesh was made")
-    blocks = [block for block in content.cells if block.type.startswith("tetra")]
+    blocks = [block for block in content.cells if block.type.startswith("tetra") and len(block.data)]
     if not blocks:
         way_out = f": fill a closed surface by `hodsim mesh fill {path} body.vtu`" if kinds & {"triangle", "quad"} else ""
         raise ValueError(f"{path} has no tetrahedra; it holds {described or 'no cells'}; expected a mesh of tetrahedra{way_out}")
