@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -41,7 +41,8 @@ def process(preloaded: Sequence[str] = ()) -> Iterator[Callable[..., Future[Any]
         try:
             yield pool.submit
         except BaseException:
-            _end(worker)
+            with suppress(ProcessLookupError):  # where it has ended by itself, which may be what raises
+                _end(worker)
             raise
 
 
