@@ -12,6 +12,16 @@ from torch.nn import functional as F
 from hodsim.multicomplex.rules import elementwise, rule
 
 
+def _slope_at_a_bound(bound: float | Tensor) -> float:
+    """Of torch's clamp: 1 up to version 2.13; from then on 0, and 1/2 where the bounds are tensors."""
+    x = torch.ones((), requires_grad=True)
+    (slope,) = torch.autograd.grad(x.clamp(max=bound), x)
+    return float(slope)
+
+
+AT_A_NUMBER, AT_A_TENSOR = _slope_at_a_bound(1.0), _slope_at_a_bound(torch.ones(()))
+
+
 def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:
     """A piecewise linear function."""
     return [value, slope.to(x.dtype)][: order + 1]
@@ -83,7 +93,12 @@ def absolute(x: Tensor, order: int) -> list[Tensor]:
 @elementwise
 def clamp(x: Tensor, order: int, min=None, max=None) -> list[Tensor]:
     value = x.clamp(min, max)
-    return pieces(x, order, value, value == x)
+    slope = (value == x).to(x.dtype)
+    for bound in (min, max):
+        taken = AT_A_TENSOR if isinstance(bound, Tensor) else AT_A_NUMBER
+        if bound is not None and taken != 1:
+            slope = torch.where(x == bound, taken, slope)
+    return pieces(x, order, value, slope)
 
 
 @rule(F.elu)

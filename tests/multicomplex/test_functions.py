@@ -94,10 +94,13 @@ def test_square_root_of_zero_is_infinite_as_in_torch():
     assert derivatives(torch.sqrt, x.detach(), torch.ones(1, dtype=torch.float64)).part(0) == slope == torch.inf
 
 
+ONE = torch.ones((), dtype=torch.float64)
 KINKS = [("relu", F.relu, 0.0), ("elu", F.elu, 0.0), ("elu 1.5", lambda x: F.elu(x, 1.5), 0.0), ("leaky", F.leaky_relu, 0.0),
          ("hardtanh", F.hardtanh, 1.0), ("relu6", F.relu6, 6.0), ("hardsigmoid", F.hardsigmoid, 3.0), ("softshrink", F.softshrink, 0.5),
          ("hardshrink", F.hardshrink, 0.5), ("threshold", lambda x: F.threshold(x, 1.0, 0.0), 1.0), ("abs", torch.abs, 0.0),
-         ("celu", F.celu, 0.0), ("selu", F.selu, 0.0), ("hardswish", F.hardswish, -3.0), ("clamp", lambda x: x.clamp(-1.0, 1.0), 1.0)]
+         ("celu", F.celu, 0.0), ("selu", F.selu, 0.0), ("hardswish", F.hardswish, -3.0), ("clamp", lambda x: x.clamp(-1.0, 1.0), 1.0),
+         ("clamp below", lambda x: x.clamp(min=-1.0), -1.0),
+         ("clamp by tensors", lambda x: x.clamp(-ONE, ONE), -1.0)]
 
 
 @pytest.mark.parametrize(("f", "x"), [c[1:] for c in KINKS], ids=[c[0] for c in KINKS])

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hodsim.multicomplex import Linearised, laplacian
 
 
+@sdpa_kernel(SDPBackend.MATH)  # the one whose backward pass torch can differentiate
 def double_backward(loss, parameters, v):
     gradient = torch.autograd.grad(loss(), parameters, create_graph=True, materialize_grads=True)
     return gradient, torch.autograd.grad(gradient, parameters, v, materialize_grads=True)
