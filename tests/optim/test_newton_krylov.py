@@ -273,6 +273,18 @@ def test_kronecker_factors_remember_those_of_earlier_batches():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_kronecker_factors_of_a_convolution_count_its_places():
+    """Where all places see the same and count alike, their product is the curvature itself."""
+    net, x = nn.Conv2d(2, 1, 1).double(), torch.randn(20, 2, 1, 1, dtype=torch.float64).expand(-1, -1, 3, 3)
+    evaluate = closure(net, x, None, lambda output, _: output.square().sum() / len(x))
+    expected = dense_gauss_newton(net, evaluate)
+    optimizer = NewtonKrylov(net, curvature=GaussNewton(), preconditioner=KroneckerFactored())
+    optimizer.step(evaluate)
+    kept = optimizer.state[net.weight]
+    inputs, outputs = (kept[f"{side}_vectors"] @ torch.diag(kept[f"{side}_values"]) @ kept[f"{side}_vectors"].T for side in ("in", "out"))
+    torch.testing.assert_close(torch.kron(outputs, inputs), expected, rtol=1e-10, atol=1e-12)
+
+
 def test_every_line_of_algorithm_1_is_found_by_its_number():
     text = "".join(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8") for module in (newton_krylov, conjugate_gradients))
     table = re.findall(r"^    (\d+)(?:(-|, )(\d+))?   ? ? ?\S", text, re.MULTILINE)
