@@ -97,8 +97,7 @@ def _measure(divisions: tuple[int, int, int]) -> dict[str, Any]:
     u = np.zeros(full.n_dofs)
     stages.median("force", lambda: full.internal_force(u))
     stages.median("tangent", lambda: full.stiffness(u))
-    steps = [_step_times(full, force, 1), _step_times(full, force, 4)]
-    stages.rows |= dict(zip(("first full step", "full step"), steps, strict=True))
+    stages.rows["first full step"], stages.rows["full step"] = _step_times(full, force, 1), _step_times(full, force, 4)
     with stages.stage(f"{POSES} poses"):
         poses = _poses(full, np.concatenate([shapes["tip"], shapes["twist"]], axis=1))
     with stages.stage("PCA"):

@@ -52,6 +52,29 @@ def nonnegative(name: str, value: float) -> float:
     return value
 
 
+def below_one(name: str, value: float) -> float:
+    """Return value; raise ValueError unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 0 and less than 1")
+    return value
+
+
+def at_least_one(name: str, value: int) -> int:
+    """Return value; raise ValueError unless it is at least 1."""
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 1")
+    return value
+
+
+def indices(name: str, rows: np.ndarray, count: int) -> np.ndarray:
+    """Return rows (N, k) of vertex indices; raise ValueError naming the first that holds one outside [0, count). name: of one row."""
+    outside = ((rows < 0) | (rows >= count)).any(axis=1)
+    if outside.any():
+        first = int(outside.argmax())
+        raise ValueError(f"{name} {first} has vertices {rows[first].tolist()}; expected indices from 0 to {count - 1}")
+    return rows
+
+
 def inside(name: str, value: float, low: float, high: float) -> float:
     """Return value; raise ValueError unless low < value < high."""
     if not low < value < high:

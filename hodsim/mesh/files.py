@@ -19,6 +19,7 @@ from pathlib import Path
 import meshio
 import numpy as np
 
+from hodsim import checks
 from hodsim.mesh.gmsh import largest_vertex_number
 from hodsim.mesh.groups import CORNERS, Group, groups_of
 from hodsim.storage import write_atomically
@@ -102,14 +103,12 @@ def read_raw(path: Path | str) -> meshio.Mesh:
         reason = " ".join(said.getvalue().split()) or f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} could not be read as a mesh ({reason}); expected one of {expected}") from None
     for block in content.cells:
-        cells, count = np.asarray(block.data), len(content.points)
+        cells = np.asarray(block.data)
         if not len(cells):
             continue
         if not np.issubdtype(cells.dtype, np.integer) or cells.ndim != 2:
             raise ValueError(f"{path} could not be read as a mesh (cells of {cells.dtype}, {cells.shape}); expected rows of vertex indices")
-        if len(foreign := np.flatnonzero(((cells < 0) | (cells >= count)).any(1))):
-            first = int(foreign[0])
-            raise ValueError(f"{path}: {block.type} {first} has vertices {cells[first].tolist()}; expected indices from 0 to {count - 1}")
+        checks.indices(f"{path}: {block.type}", cells, len(content.points))
     return content
 
 

@@ -57,10 +57,7 @@ class TetMesh:
 
     def _check_indices(self) -> None:
         count = len(self.vertices)
-        outside = ((self.tetrahedra < 0) | (self.tetrahedra >= count)).any(axis=1)
-        if outside.any():
-            first = int(outside.argmax())
-            raise ValueError(f"tetrahedron {first} has vertices {self.tetrahedra[first].tolist()}; expected indices from 0 to {count - 1}")
+        checks.indices("tetrahedron", self.tetrahedra, count)
         unused = np.setdiff1d(np.arange(count), self.tetrahedra)
         if len(unused):
             listed = ", ".join(map(str, unused[:5])) + (", ..." if len(unused) > 5 else "")

@@ -279,6 +279,12 @@ def _reduced(z, reduction: str):
     return z if reduction == "none" else z.mean() if reduction == "mean" else z.sum()
 
 
+def _weighted(z, weights: Tensor, reduction: str):
+    """The mean is that of the weights."""
+    z = z * weights
+    return z.sum() / weights.sum() if reduction == "mean" else _reduced(z, reduction)
+
+
 def _settled(size_average, reduce, reduction: str) -> str:
     if size_average is not None or reduce is not None:
         raise NotImplementedError("size_average and reduce are deprecated; expected reduction")
@@ -320,8 +326,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     losses, settled = -(logs * target).sum(dim), _settled(size_average, reduce, reduction)
     if kept is None:
         return _reduced(losses, settled)
-    losses = losses * kept
-    return losses.sum() / kept.sum() if settled == "mean" else _reduced(losses, settled)
+    return _weighted(losses, kept, settled)
 
 
 @rule(F.nll_loss)
@@ -331,9 +336,7 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     place = torch.where(kept, target, 0)
     scale = kept.to(input.dtype) if weight is None else weight[place] * kept
     picked = input.map(lambda rows: rows.gather(dim + 1, place.unsqueeze(dim).expand(len(rows), *place.unsqueeze(dim).shape))).squeeze(dim)
-    losses = -picked * scale
-    settled = _settled(size_average, reduce, reduction)
-    return losses.sum() / scale.sum() if settled == "mean" else _reduced(losses, settled)
+    return _weighted(-picked, scale, _settled(size_average, reduce, reduction))
 
 
 @rule(F.binary_cross_entropy_with_logits)

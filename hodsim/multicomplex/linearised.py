@@ -58,28 +58,25 @@ class Linearised:
         self.gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(asked, found, strict=False)]
         adjoints = {id(y): u for y, u in zip(curved, found[len(asked) :], strict=True)}
         del found
-        self._moves = list(_moves(self.parameters, record.steps, linear, adjoints))
-        self._alongs: list[Along] | None = None  # those of the moves, from the first product that is not the last
-        self._ended = False
+        self._moves: list[_Move] | None = list(_moves(self.parameters, record.steps, linear, adjoints))  # None after the last product
 
     def product(self, v: Sequence[Tensor | None], *, last: bool = False) -> list[Tensor]:
         """H v or G v, by parameter, for a direction of each parameter (None: zero).
 
         last: let go on the way of what products share; a further one raises RuntimeError."""
-        if self._ended:
+        if self._moves is None:
             raise RuntimeError("the last product has been taken; expected last=False before it")
-        self._ended = last
         changes: list[Tensor | None] = [d for d in v]
         places: list[Tensor] = []
         sources: list[Tensor] = []
         weights: list[tuple[int, Outer]] = []  # of parameters: added into their results
         with torch.no_grad():
-            for move, along in self._taken() if last else self._kept():
+            for move in self._taken() if last else self._kept():
                 given = [None if place < 0 else changes[place] for place in move.inputs]
                 if all(change is None for change in given):
                     changes += [None] * move.outputs
                     continue
-                moved, bent = along(*given)
+                moved, bent = move.along(*given)
                 changes += moved
                 for x, place, s in zip(move.step.inputs, move.inputs, bent or (), strict=False):
                     if isinstance(s, Outer) and 0 <= place < len(self.parameters):
@@ -98,30 +95,32 @@ class Linearised:
                 found[place] = s.left @ s.right if known is None else known.addmm_(s.left, s.right)
         return [torch.zeros_like(p) if s is None else s for p, s in zip(self.parameters, found, strict=True)]
 
-    def _kept(self) -> Iterator[tuple[_Move, Along]]:
-        """The moves in order, with what they do along directions."""
-        if self._alongs is None:
-            self._alongs = [move.step.bind(*move.adjoints) for move in self._moves]
-        yield from zip(self._moves, self._alongs, strict=True)
+    def _kept(self) -> list[_Move]:
+        """The moves in order, bound from now on."""
+        for index, move in enumerate(self._moves):
+            self._moves[index] = move.bound()
+        return self._moves
 
-    def _taken(self) -> Iterator[tuple[_Move, Along]]:
-        """The same, each out of the list."""
-        moves, alongs = self._moves[::-1], [] if self._alongs is None else self._alongs[::-1]
-        self._moves, self._alongs = [], None
+    def _taken(self) -> Iterator[_Move]:
+        """The same, each bound when its turn comes, and kept by nobody."""
+        moves, self._moves = self._moves[::-1], None
         while moves:
-            move = moves.pop()
-            yield move, alongs.pop() if alongs else move.step.bind(*move.adjoints)
+            yield moves.pop().bound()
 
 
 class _Move(NamedTuple):
-    """A step with the adjoints of its outputs (None: no source is asked for), places of its inputs among the changes (-1: constant), number
-    of outputs, and places that nobody reads later."""
+    """A step with the adjoints of its outputs (None: no source is asked for) until it is bound, places of its inputs among the changes (-1:
+    constant), number of outputs, and places that nobody reads later; bound, with what it does along directions."""
 
     step: Step
     adjoints: list[Tensor | None]
     inputs: list[int]
     outputs: int
     last: list[int]
+    along: Along | None = None
+
+    def bound(self) -> _Move:
+        return self if self.along else self._replace(along=self.step.bind(*self.adjoints), adjoints=[])
 
 
 def _moves(parameters: list[Tensor], steps: list[Step], linear: int, adjoints: dict[int, Tensor | None]):

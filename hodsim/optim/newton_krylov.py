@@ -108,11 +108,9 @@ class NewtonKrylov(torch.optim.Optimizer):
         checks.inside("adaptation", adaptation, 0, 1)
         checks.nonnegative("tolerance", tolerance)
         checks.nonnegative("progress", progress)
-        for name, value in (("memory", memory), ("decay", decay)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 0 and less than 1")
-        if iterations < 1:
-            raise ValueError(f"iterations is {iterations}; expected at least 1")
+        checks.below_one("memory", memory)
+        checks.below_one("decay", decay)
+        checks.at_least_one("iterations", iterations)
         self.module = module
         self.curvature, self.preconditioner = curvature or Hessian(), preconditioner or Identity()
         self.adaptation, self.memory, self.decay = adaptation, memory, decay

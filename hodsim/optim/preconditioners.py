@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hodsim import checks
 from hodsim.multicomplex.parameters import output_hessian_product
 from hodsim.optim.curvature import Batch, Product
 
@@ -72,11 +73,7 @@ class KroneckerFactored:
     are large beside the number of weights. Raises ValueError for every below 1 and memory outside [0, 1)."""
 
     def __init__(self, *, every: int = 5, memory: float = 0.0):
-        if every < 1:
-            raise ValueError(f"every is {every}; expected at least 1")
-        if not 0 <= memory < 1:
-            raise ValueError(f"memory is {memory}; expected at least 0 and less than 1")
-        self.every, self.memory = every, memory
+        self.every, self.memory = checks.at_least_one("every", every), checks.below_one("memory", memory)
 
     def refresh(self, batch: Batch, product: Product, store: Store, generator: torch.Generator) -> None:
         for kept in store.values():
