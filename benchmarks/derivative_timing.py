@@ -20,11 +20,12 @@ from hodsim.benchmarks.memory import peak, reset_peak
 
 PROBES = 4
 SIDE = 512
+ROUND = 0.05                                                         # seconds of calls between products
 
 
 def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str, Any]:
-    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: ms over
-    the time of the products that no method avoids, at the speed of a square product before and after; the result's `sketch`; all `ways`.
+    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: its time
+    over that of the products that no method avoids, at the speed of square products around it; the result's `sketch`; all `ways`.
 
     {"error": why} where no way succeeds. first_s includes compilation, with nothing left from earlier processes."""
     threadpool_limits(threads)  # of torch, too
@@ -55,26 +56,23 @@ def _attempt(f: Callable[[], Any], seconds: float, at: Problem) -> dict[str, Any
 
 
 def _timed(f: Callable[[], Any], seconds: float, at: Problem) -> dict[str, Any]:
-    products = product_times(at.x.dtype)
+    """Rounds of calls with square products before and after each, since a machine's speed changes within a second."""
     start = time.perf_counter()
     value = f()
     first = time.perf_counter() - start
     memory = _peak_memory(f)
-    repeats = max(5, min(200, int(seconds / max(min(_times(f, 2)), 1e-6))))
-    products = product_times(at.x.dtype) if first > 1 else products  # a compiler ran meanwhile
-    times = _times(f, repeats)
+    calls = max(1, int(ROUND / max(min(_times(f, 2)), 1e-6)))
+    square = partial(torch.matmul, *torch.randn(2, SIDE, SIDE, dtype=at.x.dtype))
+    _times(square, 2)
+    times, ratios, before = [], [], _times(square, 5)
+    while len(ratios) < 5 or sum(times) < seconds:
+        some, after = _times(f, calls), _times(square, 5)
+        times += some
+        ratios.append(statistics.median(some) / (at.floor / SIDE**3 * statistics.median(before + after)))
+        before = after
     middle, (low, _, high) = statistics.median(times), statistics.quantiles(times, n=4)
-    products += product_times(at.x.dtype)
-    floor = at.floor / SIDE**3 * statistics.median(products)
-    return {"ms": 1e3 * middle, "interquartile_ms": 1e3 * (high - low), "first_s": first, "peak_mib": memory, "times_floor": middle / floor,
-            "sketch": sketch(value)}  # fmt: skip
-
-
-def product_times(dtype: torch.dtype) -> list[float]:
-    """Seconds of some square products of SIDE."""
-    a = torch.randn(SIDE, SIDE, dtype=dtype)
-    _times(lambda: a @ a, 2)
-    return _times(lambda: a @ a, 10)
+    return {"ms": 1e3 * middle, "interquartile_ms": 1e3 * (high - low), "first_s": first, "peak_mib": memory,
+            "times_floor": statistics.median(ratios), "sketch": sketch(value)}  # fmt: skip
 
 
 def _times(f: Callable[[], Any], repeats: int) -> list[float]:
