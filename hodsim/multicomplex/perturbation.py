@@ -96,8 +96,14 @@ def seed(x: Tensor, directions: Sequence[InputDirection], *, h: float = 0.0, par
 def _unit(number: int, a: InputDirection, shape: tuple[int, ...]) -> Unit:
     """The unit of a direction for x of this shape."""
     if isinstance(a, Axes):
-        return Unit(number, (), shape[-1], True) if a.independent else Unit(number, (shape[-1],), 0, True)
-    return Unit(number, tuple(a.shape[: max(a.dim() - len(shape), 0)]))
+        n = _static(shape[-1])
+        return Unit(number, (), n, True) if a.independent else Unit(number, (n,), 0, True)
+    return Unit(number, tuple(map(_static, a.shape[: max(a.dim() - len(shape), 0)])))
+
+
+def _static(length: int) -> int:
+    """A length that plans are found by: a constant of the graph, where torch.compile would make it a symbol."""
+    return len(range(length))
 
 
 def _common_shape(x: Tensor, directions: Sequence[InputDirection]) -> tuple[int, ...]:

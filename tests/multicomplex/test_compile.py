@@ -36,6 +36,19 @@ def test_the_whole_graph_compiles(name):
         torch.testing.assert_close(compiled(point, a), FUNCTIONS[name](net, point, a), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("grown", ["inputs", "batch", "lanes"])
+def test_one_compiled_function_serves_other_shapes(name, grown):
+    """At the second shape torch.compile takes lengths that changed for symbols."""
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda net, x, a: FUNCTIONS[name](net, x, a), fullgraph=True, backend="eager")
+    for k in (3, 4, 5):
+        n, batch, lanes = (k if grown == kind else 2 for kind in ("inputs", "batch", "lanes"))
+        net = perceptron((n, 4, 3), nn.SiLU()).requires_grad_(False)
+        x, a = torch.randn(batch, n, dtype=torch.float64), torch.randn(lanes, batch, n, dtype=torch.float64)
+        torch.testing.assert_close(compiled(net, x, a), FUNCTIONS[name](net, x, a), rtol=1e-12, atol=1e-13)
+
+
 def test_importing_the_engine_does_not_import_the_compiler():
     """Nor does a first derivative; either takes a second. The name of the mark for constants is torch's own."""
     code = ("import sys, torch, hodsim.multicomplex as m; x = torch.ones(3); m.derivative(torch.tanh, x, x, x);"
