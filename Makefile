@@ -1,4 +1,4 @@
-# make beam | test | check | docs | pretrained | clean
+# make beam | test | coverage | check | docs | pretrained | clean
 #   ARGS=...     handed to the command:              make beam ARGS=--quick      make test ARGS="-k newton"
 #   PYTHON=...   the Python to make .venv with:      make beam PYTHON=python3.12
 #   TORCH=...    cpu, cuda or skip; see install.py:  make beam TORCH=cpu
@@ -13,6 +13,10 @@ beam: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Lines that the tests reach, of all that are not numba's; an error below nine in ten.
+coverage: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 # pyright cannot see that apps/ and trainers/ are installed as hodsim.apps and hodsim.trainers; the links tell it (stubPath in pyproject.toml).
 check: $(VENV)/installed-dev
@@ -43,4 +47,4 @@ $(VENV)/installed-%: pyproject.toml install.py $(if $(TORCH),always)
 
 always:
 
-.PHONY: beam test check docs pretrained clean always
+.PHONY: beam test coverage check docs pretrained clean always
