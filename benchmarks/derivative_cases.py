@@ -168,7 +168,7 @@ def ways(case: Case, engine: str, at: Problem, jax: Any = None) -> dict[str, Way
         return {"": jitted(jax, jax.vmap(lambda x: folx.forward_laplacian(g, 0)(x).laplacian))}
     else:
         return dict(_jax(case, at, jax))
-    return dict(_compiled(found, case, whole=engine.startswith("hodsim"))) if engine.endswith("compiled") else found
+    return dict(_compiled(found, whole=engine.startswith("hodsim"))) if engine.endswith("compiled") else found
 
 
 def _hodsim(case: Case, at: Problem) -> Way:
@@ -250,11 +250,11 @@ def _in_jax(jax: Any, at: Problem) -> tuple[Any, tuple]:
     return jax.numpy.array(at.w.numpy()), tuple(jax.numpy.array(t.numpy()) for t in at.directions)
 
 
-def _compiled(functions: dict[str, Way], case: Case, whole: bool) -> Iterator[tuple[str, Way]]:
-    """Each as torch.compile makes it, and at batch 1, where its guards and the Python around its kernels are most of the time, without these."""
+def _compiled(functions: dict[str, Way], whole: bool) -> Iterator[tuple[str, Way]]:
+    """Each as torch.compile makes it, and without its guards and the Python around its kernels: most of the time at batch 1, a tenth at 64."""
     bare = hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
     for name, f in functions.items():
         yield name, torch.compile(f, fullgraph=whole)
-        if case.batch == 1 and bare:
+        if bare:
             options = {"cpp_wrapper": True, "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
             yield f"{name} without guards, by C++".strip(), torch.compile(f, fullgraph=whole, options=options)
