@@ -6,7 +6,7 @@ import pytest
 from cases import small_beam
 from hodsim.fem import FullModel, StVK
 from hodsim.mesh import TetMesh
-from hodsim.reduced import ReducedModel
+from hodsim.reduced import Cubature, ReducedModel
 from hodsim.subspace import modal
 from hodsim.viewer import Player
 from hodsim.viewer.colour import FIELDS
@@ -44,6 +44,18 @@ def test_error_is_the_distance_from_the_full_model(stretched):
         FIELDS["error"].values(reduced, reduced.bodies[1]), FIELDS["displacement"].values(stretched, full), atol=1e-15
     )
     assert not FIELDS["error"].values(reduced, reduced.bodies[0]).any()
+
+
+def test_cubature_weights_are_those_of_the_chosen_elements_around_a_vertex(stretched):
+    full = stretched.full
+    chosen = np.array([0, 3])
+    subspace = modal(full, 2)
+    model = ReducedModel(full, subspace, elasticity=Cubature(full, subspace, chosen, np.array([2.0, 1.0])))
+    values = FIELDS["cubature weights"].values(stretched, Player({"cubature": model}, {}, dt=0.01).bodies[0])
+    around = sum(weight * np.isin(np.arange(len(full.mesh.vertices)), full.mesh.tetrahedra[e]) for e, weight in zip(chosen, (2.0, 1.0), strict=True))
+    np.testing.assert_allclose(values, around[stretched.bodies[0].vertices] / around.max())
+    assert 0 < (values > 0).sum() < len(values)
+    assert not FIELDS["cubature weights"].values(stretched, stretched.bodies[0]).any()
 
 
 @pytest.mark.parametrize("name", ["displacement", "von Mises stress"])

@@ -167,6 +167,40 @@ def test_damping_and_scheme_are_set_while_it_moves(live):
     live.click("Time stepping")
 
 
+def test_a_colour_is_chosen(live):
+    live.click("Look")
+    live.until("the section is open", lambda frame: "colour" in frame["places"])
+    plain = blue(live.picture("plain")).mean()
+    live.click("colour")
+    left, top, _, bottom = live.now["places"]["colour"]
+    live.point(left + 40, bottom + 1.5 * (bottom - top))
+    live.press()
+    live.release()
+    live.until("it is coloured", lambda frame: frame["field"] == "displacement")
+    assert blue(live.picture("coloured")).mean() < plain / 2
+    live.click("colour")
+    live.point(left + 40, bottom + 0.5 * (bottom - top))
+    live.press()
+    live.release()
+    live.until("it is plain again", lambda frame: frame["field"] == "none")
+    live.click("Look")
+
+
+def test_the_subspace_is_walked_through_with_the_dynamics_off(live):
+    live.click("Latent coordinates")
+    live.until("the section is open", lambda frame: "q0" in frame["places"])
+    live.click("hold still and walk through the subspace")
+    still = live.until("it is held", lambda frame: frame["pose"] is not None)
+    live.slide("q0", 0.5, 0.9, sliders=1)
+    moved = live.until("it is put elsewhere", lambda frame: frame["pose"][0] > still["pose"][0] + 0.5)
+    assert moved["pose"][1:] == still["pose"][1:]
+    live.until("the body follows", lambda frame: not np.allclose(frame["tip"], still["tip"], atol=1e-3))
+    live.picture("latent")
+    live.click("hold still and walk through the subspace")
+    live.until("it moves again", lambda frame: frame["pose"] is None and frame["time"] > moved["time"])
+    live.click("Latent coordinates")
+
+
 def test_a_step_that_fails_pauses_with_its_reason_and_a_way_on(live, folder):
     (folder / "broken").touch()
     frame = live.until("it stops", lambda frame: frame["trouble"] is not None)

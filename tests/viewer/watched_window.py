@@ -64,6 +64,7 @@ class Watched(window.Window):
             "on_screen": on_screen(inside), "middle": on_screen(body.positions.mean(axis=0)),
             "held": self.hand.vertex, "pulls": sorted(player.pulls), "frames_per_second": self.panel.frames,
             "loads": {name: amplitudes.tolist() for name, amplitudes in player.amplitudes.items()},
+            "field": self.scene.field, "pose": None if player.pose is None else player.pose.tolist(),
             "damping": player.damping.mass, "scheme": player.scheme, "trust": body.trust, "compiling": player.compilation is not None,
             "replaying": player.replaying is not None, "ahead": ps.get_view_camera_parameters().get_look_dir().tolist(),
             "mouse": list(io.MousePos), "down": imgui.IsMouseDown(0), "shift": io.KeyShift, "F": imgui.IsKeyDown(imgui.ImGuiKey_F),
@@ -71,7 +72,7 @@ class Watched(window.Window):
         print(json.dumps(report), flush=True)
 
 
-for widget in ("Button", "InvisibleButton", "CollapsingHeader", "Combo", "Selectable", "SliderFloat", "SliderFloat3"):
+for widget in ("Button", "InvisibleButton", "CollapsingHeader", "Combo", "Selectable", "Checkbox", "SliderFloat", "SliderFloat3"):
     setattr(imgui, widget, watched(getattr(imgui, widget)))
 window.Window = Watched
 sys.argv[0] = "hodsim"
