@@ -43,15 +43,18 @@ def compose(layout: Layout, rows: Tensor, degree: int, tower: Tower, offset: Ten
         _follow(layout, plan.steps, derivatives, blocks, parts)
         zero = derivatives[0].new_zeros(())
         return torch.cat([_flat(layout, i, zero.expand(*layout.lanes[i], *rows.shape[1:]) if part is None else part) for i, part in enumerate(parts)])
-    first, stored = layout.sizes[0], len(rows)
-    out = rows.new_empty((layout.rows, *rows.shape[1:]))
-    out.narrow(0, 0, first).copy_(_flat(layout, 0, derivatives[0]))
     slope = _flat(layout, 0, derivatives[1]) if len(derivatives) > 1 else rows.new_zeros(())
-    torch.mul(rows[first:], slope, out=out[first:stored])            # f'(z_0) z_S for all S in one product
-    if stored < layout.rows:
-        out[stored:].zero_()
-    _follow(layout, plan.steps, derivatives, blocks, blocks_of(layout, out, layout.order))
+    out = _grown(layout, rows * slope, degree, layout.order)         # f'(z_0) z_S for all S in one product
+    parts = blocks_of(layout, out, layout.order)
+    parts[0].copy_(derivatives[0])
+    _follow(layout, plan.steps, derivatives, blocks, parts)
     return out
+
+
+def _grown(layout: Layout, rows: Tensor, degree: int, needed: int) -> Tensor:
+    """Rows up to the degree `needed`, the further ones zero."""
+    missing = layout.stored[needed] - layout.stored[degree]
+    return torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))]) if missing else rows
 
 
 def _is_followed(rows: Tensor) -> bool:
@@ -138,6 +141,25 @@ def _accumulate(layout: Layout, part: int, term: Term, total: Tensor | None, a: 
     if total is None:
         return a * b if term.coefficient == 1 else (a * b).mul_(term.coefficient)
     return total.addcmul_(a, b, value=term.coefficient)
+
+
+def multiply(layout: Layout, left: Tensor, right: Tensor, left_degree: int, right_degree: int) -> tuple[Tensor, int]:
+    """Rows of Z W and their degree, for rows of Z and W, elementwise."""
+    if layout.h or _is_followed(left) or _is_followed(right):
+        return bilinear(layout, torch.mul, blocks_of(layout, left, left_degree), blocks_of(layout, right, right_degree), left_degree, right_degree)
+    if left_degree < right_degree:
+        left, right, left_degree, right_degree = right, left, right_degree, left_degree
+    degree = min(left_degree + right_degree, layout.order)
+    out = _grown(layout, left * right[:1], left_degree, degree)      # z_S w_0 for all S in one product
+    z, w, parts = blocks_of(layout, left, left_degree), blocks_of(layout, right, right_degree), blocks_of(layout, out, degree)
+    for index, terms in enumerate(product(layout.key, left_degree, right_degree)[: len(parts)]):
+        for term in terms:
+            if term.right:
+                a, b = z[term.left], w[term.right]
+                if term.gathers:
+                    a, b = _operands(layout, index, term, a, b)
+                _accumulate(layout, index, term, parts[index], a, b)
+    return out, degree
 
 
 def bilinear(layout: Layout, op: Callable[[Tensor, Tensor], Tensor], left: Sequence[Tensor], right: Sequence[Tensor],

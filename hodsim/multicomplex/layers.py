@@ -88,14 +88,14 @@ def affine(z, weight, bias=None):
         later = torch.compiler.is_compiling() and isinstance(bias, Tensor) and not z.layout.h
         out = Multicomplex(rows, z.layout, max(z.degree, 1) if z.seeded else z.degree, tape=z.tape, offset=bias if later else None)
         if z.tape is not None:
-            z.note(out, lambda u, z: (F.linear(u, weight.T),), op=F.linear)
+            z.note(out, lambda u, z: (u.map(lambda rows: F.linear(rows, weight.T)),), op=F.linear)
         if later:
             return out
     if bias is None:
         return out
     if isinstance(bias, Multicomplex):
         return out + bias
-    out.rows.narrow(0, 0, out.layout.sizes[0]).add_(bias)
+    out.rows[: out.layout.sizes[0]].add_(bias)
     return out
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose
+from hodsim.multicomplex.algebra import Tower, bilinear, blocks_of, compose, multiply
 from hodsim.multicomplex.layout import Layout, broadcast, find, gathering
 from hodsim.multicomplex.reverse import Step, pull_function, pull_linear, pull_product, remembering, sum_to
 from hodsim.multicomplex.rules import apply
@@ -132,8 +132,11 @@ class Multicomplex:
         """op(Z, W) for a bilinear op that broadcasts leading axes. pull: (adjoint, Z, W) -> adjoints of both, for an op of one's own."""
         z, w = self.stored(), other.stored()
         _same_layout(z, w)
-        left = z.blocks()
-        rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
+        if op is torch.mul:
+            rows, degree = multiply(z.layout, z.rows, w.rows, z.degree, w.degree)
+        else:
+            left = z.blocks()
+            rows, degree = bilinear(z.layout, op, left, left if w is z else w.blocks(), z.degree, w.degree)
         result = Multicomplex(rows, z.layout, degree, tape=_tape(z, w))
         return z.note(result, pull or pull_product(op), w, op=op)
 

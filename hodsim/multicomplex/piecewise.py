@@ -60,9 +60,8 @@ def hardsigmoid(x: Tensor, order: int) -> list[Tensor]:
 @rule(F.hardswish)
 @elementwise
 def hardswish(x: Tensor, order: int) -> list[Tensor]:
-    inside = (x > -3) & (x < 3)
-    slope = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
-    return [F.hardswish(x), slope, inside.to(x.dtype) / 3][: order + 1]
+    slope = torch.ops.aten.hardswish_backward(torch.ones_like(x), x)     # torch's own, which was another at -3 before
+    return [F.hardswish(x), slope, ((x > -3) & (x < 3)).to(x.dtype) / 3][: order + 1]
 
 
 @rule(F.hardshrink)
@@ -124,9 +123,11 @@ def exponential_piece(x: Tensor, order: int, alpha: float, scale: float, rate: f
     value = torch.ops.aten.elu(x, alpha, scale, rate)
     if order == 0:
         return [value]
-    positive, bump = x > 0, torch.exp(x.clamp(max=0) * rate)
-    factor = scale * alpha
-    tower = [value, torch.where(positive, scale, bump * (factor * rate))]
+    positive, below = x > 0, x.clamp(max=0)
+    bump = torch.exp(below if rate == 1 else below * rate)           # 1 where x > 0, and with that the slope of a smooth piece
+    factor = scale * alpha * rate
+    slope = bump if factor == 1 else bump * factor
+    tower = [value, slope if factor == scale else torch.where(positive, scale, slope)]
     if order > 1:
-        tower.append(torch.where(positive, 0.0, bump * (factor * rate**2)))
+        tower.append(torch.where(positive, 0.0, slope if rate == 1 else slope * rate))
     return tower + [tower[2] * rate ** (k - 2) if rate != 1 else tower[2] for k in range(3, order + 1)]

@@ -264,11 +264,16 @@ for method, dtype in ((Tensor.float, torch.float32), (Tensor.double, torch.float
     rule(method)(_converted(dtype))
 
 
-@rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+@rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 def dropout(input, p=0.5, training=True, inplace=False):
     if training and p > 0:
         raise NotImplementedError("dropout in training mode draws a new mask in each call; expected module.eval() before differentiating")
     return input
+
+
+@rule(F.alpha_dropout, F.feature_alpha_dropout)
+def alpha_dropout(input, p=0.5, training=False, inplace=False):
+    return dropout(input, p, training)
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from torch import nn
 from hodsim.multicomplex import Axes, derivative, derivatives, hessian, jacobian, laplacian, left_contraction
 from hodsim.multicomplex.layout import constant_in_graphs
 
+compiles = pytest.mark.skipif(torch.__version__ < (2, 13), reason="torch.compile takes the engine from PyTorch 2.13 on")
+
 FUNCTIONS = {
     "directional": lambda f, x, a: derivative(f, x, a, a, a),
     "simulation": lambda f, x, a: derivatives(f, x, a, a, Axes(), Axes(), parts=[(0, 1, 2), (2, 3)]).part(2, 3),
@@ -25,6 +27,7 @@ FUNCTIONS = {
 }
 
 
+@compiles
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_whole_graph_compiles(name):
     """Backend 'eager': the capture is what can fail; the compiler's arithmetic is torch's own."""
@@ -36,6 +39,7 @@ def test_the_whole_graph_compiles(name):
         torch.testing.assert_close(compiled(point, a), FUNCTIONS[name](net, point, a), rtol=1e-12, atol=1e-13)
 
 
+@compiles
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("grown", ["inputs", "batch", "lanes"])
 def test_one_compiled_function_serves_other_shapes(name, grown):
@@ -57,6 +61,7 @@ def test_importing_the_engine_does_not_import_the_compiler():
     assert vars(torch.compiler.assume_constant_result(lambda: 0)) == vars(constant_in_graphs(lambda: 0))
 
 
+@compiles
 @pytest.mark.parametrize("name", ["LeNet-5", "ResNet-20", "transformer"])
 def test_whole_networks_compile(name):
     make, shape = NETWORKS[name]
@@ -68,6 +73,7 @@ def test_whole_networks_compile(name):
     torch.testing.assert_close(compiled(x, a), derivative(net, x, a, a), rtol=1e-11, atol=1e-12)
 
 
+@compiles
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul"])
 @pytest.mark.parametrize("reflected", [False, True])
 def test_operators_with_a_constant_compile(name, reflected):

@@ -8,6 +8,7 @@ from multicomplex_oracles import DEVICES, central, gradient
 from torch import nn
 
 from hodsim.multicomplex import derivative, derivatives, left_contraction
+from hodsim.multicomplex.rules import _RULES
 
 ROWS, SIGNAL, IMAGE, VOLUME = (3, 6), (2, 4, 9), (2, 4, 6, 6), (2, 2, 5, 5, 5)
 FAMILIES = ("activation", "linear", "conv", "batchnorm", "instancenorm", "normalization", "pooling", "padding", "upsampling", "dropout",
@@ -82,6 +83,8 @@ def hold_against_torch(f, shape, device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", [name for name in CLASSES if name not in REFUSED])
 def test_modules_match_torch(name, device):
+    if name == "ChannelShuffle" and torch.__version__ < (2, 8):
+        pytest.skip("this PyTorch has no derivative of channel_shuffle to compare with")
     hold_against_torch(function(module(name).to(device).eval()), shape_of(name), device)
 
 
@@ -116,3 +119,18 @@ def test_modules_without_a_rule_are_refused_by_name(name):
     made = module(name)
     with pytest.raises(NotImplementedError, match=f"no multicomplex rule for .*{name}"):
         derivative((lambda t: made(t, torch.zeros(x.shape, dtype=torch.long))) if "Unpool" in name else made, x, x)
+
+
+def test_what_a_call_leaves_out_is_what_torch_takes():
+    """Of the functions written in Python, whose signatures can be read."""
+    compared = set()
+    for function, handler in _RULES.items():
+        if getattr(function, "__module__", None) != "torch.nn.functional" or not inspect.isfunction(function):
+            continue
+        own = inspect.signature(getattr(handler, "__wrapped__", handler)).parameters
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in own and parameter.default is not inspect.Parameter.empty:
+                assert own[name].default == parameter.default, f"{function.__name__}({name}=)"
+                compared.add((function.__name__, name))
+    assert {("group_norm", "eps"), ("dropout", "training"), ("alpha_dropout", "training"), ("cross_entropy", "reduction")} <= compared
+    assert len(compared) > 100

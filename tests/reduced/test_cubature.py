@@ -153,7 +153,10 @@ def test_sparse_fits_run_to_the_end_agree_with_scipy(seed, shape):
     rng = np.random.default_rng(seed)
     G = rng.standard_normal(shape) + 0.1
     b = G.sum(axis=1) + rng.standard_normal(shape[0]) * np.sqrt(shape[1])
-    reference, residual = scipy.optimize.nnls(G, b)
+    try:
+        reference, residual = scipy.optimize.nnls(G, b)
+    except RuntimeError as error:  # of SciPy 1.12, on wide matrices
+        pytest.skip(f"SciPy {scipy.__version__} does not get to its own end: {error}")
     fit = last(sparse_fits(G, b))
     assert (fit.weights > 0).all()
     x = np.zeros(shape[1])

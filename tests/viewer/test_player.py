@@ -311,13 +311,13 @@ def test_the_reference_steps_until_the_step_is_compiled(monkeypatch):
     used = []
     after = player.bodies[0].after
     player.bodies[0].after = lambda *arguments, compiled, **rest: used.append(compiled) or after(*arguments, compiled=compiled, **rest)
-    player.advance(0.05)
+    player.advance(0.05, patient=True)
     player.compilation.done = True
-    player.advance(0.02)  # it failed: nothing is compiled yet
+    player.advance(0.02, patient=True)  # it failed: nothing is compiled yet
     monkeypatch.setattr(Player, "is_compiled", True)
-    player.advance(0.05)
+    player.advance(0.05, patient=True)
     assert player.compilation is None and used == 7 * [False] + 5 * [True]
-    expected.advance(0.12)
+    expected.advance(0.12, patient=True)
     np.testing.assert_allclose(player.bodies[0].state.q, expected.bodies[0].state.q, rtol=1e-3)  # both solve to a tolerance of 1e-5
 
 
