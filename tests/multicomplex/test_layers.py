@@ -45,7 +45,8 @@ NORMS = {
 }
 PRODUCTS = {
     "matmul both": (ROWS, lambda t: t @ t.T), "matmul left": (ROWS, lambda t: random(2, 3) @ t), "matmul vector": (ROWS, lambda t: t @ t[0]),
-    "matmul batched": (ROWS, lambda t: W[2, 6, 6] @ t.T), "einsum one": (ROWS, lambda t: torch.einsum("ij,kj->ik", t, random(4, 6))),
+    "matmul batched": (ROWS, lambda t: W[2, 6, 6] @ t.T), "matmul of batches": (IMAGE, lambda t: t @ random(2, 4, 6, 3)),
+    "einsum one": (ROWS, lambda t: torch.einsum("ij,kj->ik", t, random(4, 6))),
     "einsum two": (ROWS, lambda t: torch.einsum("ij,kj->ik", t, t.sin())), "outer": (ROWS, lambda t: torch.einsum("ij,ik", t, t)),
     "einsum with a constant": (ROWS, lambda t: torch.einsum("ij,jlk,ik->il", t, random(6, 2, 6), t.cos())),
     "einsum with dots": (ROWS, lambda t: torch.einsum("...i,...i->...", t[:, None], t[None, :2].sin())),
@@ -81,7 +82,8 @@ LOSSES = {
     "probabilities": lambda t: F.cross_entropy(t, random(3, 6).softmax(1)), "nll": lambda t: F.nll_loss(F.log_softmax(t, 1), LABELS),
     "bce logits": lambda t: F.binary_cross_entropy_with_logits(t, random(3, 6).sigmoid()),
     "bce": lambda t: F.binary_cross_entropy(t.sigmoid(), random(3, 6).sigmoid()),
-    "poisson": lambda t: F.poisson_nll_loss(t, random(3, 6).exp()), "gaussian": lambda t: F.gaussian_nll_loss(t, random(3, 6), t.exp()),
+    "poisson": lambda t: F.poisson_nll_loss(t, random(3, 6).exp()),
+    "poisson full": lambda t: F.poisson_nll_loss(t, random(3, 6).exp(), full=True), "gaussian": lambda t: F.gaussian_nll_loss(t, random(3, 6), t.exp()),
     "kl": lambda t: F.kl_div(F.log_softmax(t, 1), random(3, 6).softmax(1), reduction="batchmean"), "l1": lambda t: F.l1_loss(t, random(3, 6)),
     "huber": lambda t: F.huber_loss(t, random(3, 6, seed=1), delta=0.7), "smooth l1": lambda t: F.smooth_l1_loss(t, random(3, 6), beta=0.5),
 }
