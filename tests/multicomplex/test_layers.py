@@ -83,7 +83,8 @@ LOSSES = {
     "bce logits": lambda t: F.binary_cross_entropy_with_logits(t, random(3, 6).sigmoid()),
     "bce": lambda t: F.binary_cross_entropy(t.sigmoid(), random(3, 6).sigmoid()),
     "poisson": lambda t: F.poisson_nll_loss(t, random(3, 6).exp()),
-    "poisson full": lambda t: F.poisson_nll_loss(t, random(3, 6).exp(), full=True), "gaussian": lambda t: F.gaussian_nll_loss(t, random(3, 6), t.exp()),
+    "poisson full": lambda t: F.poisson_nll_loss(t, random(3, 6).exp(), full=True),
+    "gaussian": lambda t: F.gaussian_nll_loss(t, random(3, 6), t.exp()),
     "kl": lambda t: F.kl_div(F.log_softmax(t, 1), random(3, 6).softmax(1), reduction="batchmean"), "l1": lambda t: F.l1_loss(t, random(3, 6)),
     "huber": lambda t: F.huber_loss(t, random(3, 6, seed=1), delta=0.7), "smooth l1": lambda t: F.smooth_l1_loss(t, random(3, 6), beta=0.5),
 }
