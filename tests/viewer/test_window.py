@@ -155,11 +155,7 @@ def test_damping_and_scheme_are_set_while_it_moves(live):
     live.until("the section is open", lambda frame: "drag" in frame["places"])
     live.slide("drag", 0.0, 0.5, sliders=1)
     assert 3 < live.now["damping"] < 7  # of at most 10 per second
-    live.click("scheme")
-    left, top, _, bottom = live.now["places"]["scheme"]
-    live.point(left + 40, bottom + 1.5 * (bottom - top))  # the second in the list that has opened
-    live.press()
-    live.release()
+    live.choose("scheme", 1)
     live.until("it is another scheme", lambda frame: frame["scheme"] != "variational")
     before = live.now["time"]
     live.picture("time-stepping")
@@ -171,17 +167,10 @@ def test_a_colour_is_chosen(live):
     live.click("Look")
     live.until("the section is open", lambda frame: "colour" in frame["places"])
     plain = blue(live.picture("plain")).mean()
-    live.click("colour")
-    left, top, _, bottom = live.now["places"]["colour"]
-    live.point(left + 40, bottom + 1.5 * (bottom - top))
-    live.press()
-    live.release()
+    live.choose("colour", 1)
     live.until("it is coloured", lambda frame: frame["field"] == "displacement")
     assert blue(live.picture("coloured")).mean() < plain / 2
-    live.click("colour")
-    live.point(left + 40, bottom + 0.5 * (bottom - top))
-    live.press()
-    live.release()
+    live.choose("colour", 0)
     live.until("it is plain again", lambda frame: frame["field"] == "none")
     live.click("Look")
 

@@ -103,6 +103,14 @@ class Screen:
         self.press()
         self.release()
 
+    def choose(self, label: str, entry: int) -> None:
+        """Open a list and take the entry of this number, counted from zero."""
+        self.click(label)
+        left, top, _, bottom = self.now["places"][label]
+        self.point(left + 40, bottom + (entry + 0.5) * (bottom - top))
+        self.press()
+        self.release()
+
     def slide(self, label: str, start: float, end: float, *, sliders: int = 3) -> None:
         """Drag the last of a row of sliders, its label right of it, from one fraction of its length to another."""
         left, top, right, bottom = self.now["places"][label]
