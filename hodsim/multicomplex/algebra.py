@@ -23,7 +23,7 @@ def blocks_of(layout: Layout, rows: Tensor, degree: int) -> list[Tensor]:
     count = layout.counts[degree]
     parts = [rows] if count == 1 else list(torch.split_with_sizes(rows, layout.sizes[:count]))
     if layout.lane_axes > 1:
-        parts = [part.unflatten(0, lanes) for part, lanes in zip(parts, layout.lanes, strict=False)]
+        parts = [part.unflatten(0, lanes) for part, lanes in zip(parts, layout.lanes[:count], strict=True)]
     return parts
 
 

@@ -19,7 +19,7 @@ from hodsim.multicomplex.hessian import hessian_by_steps, output_axes
 from hodsim.multicomplex.layout import Axes
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.perturbation import Direction, Function, call, derivative, derivatives, pass_through, seed
-from hodsim.multicomplex.reverse import Step, pull_back
+from hodsim.multicomplex.reverse import SEED, Step, pull_back
 
 
 def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, h: float = 0.0) -> Tensor:
@@ -27,10 +27,10 @@ def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, 
 
     Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs. Directions may perturb parameters of f."""
     tape: list[Step] = []
-    z, out = pass_through(f, x, directions, h=h, tape=tape)
+    _, out = pass_through(f, x, directions, h=h, tape=tape)
     w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
-    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(z.key)
+    adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(SEED)
     if adjoint is None:
         raise ValueError("f's output does not depend on x by the steps of the pass; expected torch functions of x")
     part = adjoint.part(*out.layout.all_units)
@@ -44,9 +44,8 @@ def jacobian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
     if _known(mode) == "forward":
         return derivative(f, x, Axes()).movedim(0, -1)
     tape: list[Step] = []
-    z = seed(x, (), tape=tape)
-    out = call(f, z)
-    return pull_back(tape, out, output_axes(out))[z.key].real.movedim(0, -2)
+    out = call(f, seed(x, (), tape=tape))
+    return pull_back(tape, out, output_axes(out))[SEED].real.movedim(0, -2)
 
 
 def hessian(f: Function, x: Tensor, *, mode: str = "auto") -> Tensor:
@@ -81,8 +80,6 @@ def matrix_contraction(f: Function, x: Tensor, matrix: Tensor, *directions: Dire
     symmetric = (matrix + matrix.mT) / 2
     values, vectors = torch.linalg.eigh(symmetric)
     kept = values.abs() > values.abs().max() * len(values) * torch.finfo(values.dtype).eps
-    if not kept.any():
-        kept[-1] = True
     u = vectors[:, kept].T.reshape(-1, *(1,) * (x.dim() - 1), x.shape[-1])
     scaled = values[kept].view(-1, *(1,) * x.dim()) * u
     return derivative(f, x, *directions, u, scaled, collapse=True)

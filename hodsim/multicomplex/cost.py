@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from hodsim.multicomplex.hessian import blocks
 from hodsim.multicomplex.perturbation import Function, call, seed
-from hodsim.multicomplex.reverse import Step
+from hodsim.multicomplex.reverse import SEED, Step, is_curved
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def counts(f: Function, x: Tensor) -> Counts:
     curved: set[int] = set()
     behind, units, separable = 0.0, 0, True
     for step, amount in zip(tape, work, strict=True):
-        if any(used.key in curved for used in step.inputs):
+        if any(used.place in curved for used in step.inputs):
             behind += amount
-            curved.add(step.output.key)
-        if step.curved:
-            curved.add(step.output.key)
+            curved.add(step.output.place)
+        if is_curved(step):
+            curved.add(step.output.place)
             units += step.output.numel()
             separable = separable and (len(step.inputs) == 1 or step.op is torch.mul)
-    users = [(step, amount) for step, amount in zip(tape, work, strict=True) if any(used.key == z.key for used in step.inputs)]
+    users = [(step, amount) for step, amount in zip(tape, work, strict=True) if any(used.place == SEED for used in step.inputs)]
     alone = len(users) == 1 and users[0][0].op is F.linear
     return Counts(z.shape[-1], out.shape[-1], total, users[0][1] / total if alone else 0.0, behind / total,
                   users[0][0].output.shape[-1] if alone else None, units, separable)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from hodsim.multicomplex.layout import Unit, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.perturbation import Function, call, seed
-from hodsim.multicomplex.reverse import Step, pull_back
+from hodsim.multicomplex.reverse import SEED, Step, is_curved, pull_back
 
 
 def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
@@ -25,16 +25,16 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     n = x.shape[-1] if entrance is None else len(entrance)
     tape: list[Step] = []
     plan = layout((Unit(0, (), n, True),))
-    out = call(f, Multicomplex(x.unsqueeze(0), plan, 1, seeded=True, tape=tape))
-    curved = [step for step in tape if step.curved and all(z.degree for z in step.inputs)]
+    out = call(f, Multicomplex(x.unsqueeze(0), plan, 1, seeded=True, tape=tape, place=SEED))
+    curved = [step for step in tape if is_curved(step) and all(z.degree for z in step.inputs)]
     batch = x.shape[:-1]
     if any((len(step.inputs) > 1 and step.op is not torch.mul) or step.output.shape[: len(batch)] != batch for step in curved):
         return None
-    behind = next((k + 1 for k, step in enumerate(tape) if step.curved), len(tape))       # no adjoint is asked for before that
+    behind = next((k + 1 for k, step in enumerate(tape) if is_curved(step)), len(tape))       # no adjoint is asked for before that
     adjoints = pull_back(tape[behind:], out, output_axes(out), degree=0)
     squares, products = [], []                                       # (lambda phi'', A) and (lambda, A_z, A_w)
     for step in curved:
-        u = adjoints.get(step.output.key)
+        u = adjoints.get(step.output.place)
         if u is None:
             continue
         weight, shape = u.rows[0], step.output.shape
@@ -59,7 +59,7 @@ def _narrow_entrance(f: Function, x: Tensor) -> Tensor | None:
     tape: list[Step] = []
     z = seed(x, (), tape=tape)
     call(f, z)
-    users = [step for step in tape if any(used.key == z.key for used in step.inputs)]
+    users = [step for step in tape if any(used.place == SEED for used in step.inputs)]
     if len(users) != 1 or users[0].op is not F.linear or users[0].output.shape[-1] >= x.shape[-1]:
         return None
     n = users[0].output.shape[-1]

@@ -6,6 +6,7 @@ Products of two perturbed operands (a perturbed weight, attention) go by `Multic
 from __future__ import annotations
 
 import operator
+from functools import wraps
 from string import ascii_letters
 
 import torch
@@ -57,6 +58,22 @@ def rdiv(z, w):
 
 
 rule(torch.neg, torch.negative)(operator.neg)
+
+
+def in_place(function):
+    """The rule of z.add_(w) by that of z + w: all that refer to z see the change."""
+
+    @wraps(function)
+    def handler(z, *args, **kwargs):
+        if not isinstance(z, Multicomplex):
+            raise NotImplementedError(f"{function.__name__}_ would write a perturbed number into a plain tensor; expected it out of place")
+        return z.assign(function(z, *args, **kwargs))
+
+    return handler
+
+
+for plain, function in (("add", add), ("sub", sub), ("mul", mul), ("div", div)):
+    rule(getattr(Tensor, f"{plain}_"), getattr(Tensor, f"__i{plain}__"))(in_place(function))
 
 
 @rule(torch.lerp)

@@ -30,14 +30,15 @@ class Multicomplex:
     rows: (R, *shape), the parts of degree 0 to `degree`, as the layout orders them; higher ones are zero.
     seeded: the parts of `Axes` (last of degree 1) are the unit vectors along the last dimension and not stored.
     tape: a list on which the steps of the pass are noted (`reverse.py`), or None.
+    place: on the tape, that of the step which gave this number (of a copy of it, too); SEED of the pass's input, None off the tape.
     offset: a constant still to be added to the real part, as the next function does while it reads that part."""
 
-    __slots__ = ("_offset", "_rows", "_shifted", "degree", "layout", "seeded", "tape")
+    __slots__ = ("_offset", "_rows", "_shifted", "degree", "layout", "place", "seeded", "tape")
 
     def __init__(self, rows: Tensor, layout: Layout, degree: int, *, seeded: bool = False, tape: list[Step] | None = None,
-                 offset: Tensor | None = None):
+                 place: int | None = None, offset: Tensor | None = None):
         self._rows, self._offset, self._shifted = rows, offset, None
-        self.layout, self.degree, self.seeded, self.tape = layout, degree, seeded, tape
+        self.layout, self.degree, self.seeded, self.tape, self.place = layout, degree, seeded, tape, place
 
     @property
     def rows(self) -> Tensor:
@@ -47,11 +48,6 @@ class Multicomplex:
             count = self.layout.sizes[0]
             self._shifted = torch.cat([self._rows[:count] + self._offset, self._rows[count:]])
         return self._shifted
-
-    @property
-    def key(self) -> int:
-        """The same for a number and its copies on a tape."""
-        return id(self._rows)
 
     # -- parts ---------------------------------------------------------------------------------------------------------------
 
@@ -97,13 +93,14 @@ class Multicomplex:
     def truncated(self, degree: int) -> Multicomplex:
         """The same number without its parts above a degree, and without a tape."""
         if self.degree <= degree:
-            return Multicomplex(self._rows, self.layout, self.degree, seeded=self.seeded, offset=self._offset)
-        return Multicomplex(self._rows[: self.layout.stored[degree]], self.layout, degree, offset=self._offset)
+            return Multicomplex(self._rows, self.layout, self.degree, seeded=self.seeded, place=self.place, offset=self._offset)
+        return Multicomplex(self._rows[: self.layout.stored[degree]], self.layout, degree, place=self.place, offset=self._offset)
 
     def note(self, result: Multicomplex, pull: Callable, *others: Multicomplex, op: Callable | None = None) -> Multicomplex:
         """Note on the tape that result came from this number (and others), and how adjoints go back."""
         if result.tape is not None:                                  # copies, since an in-place function may change a number later
             inputs = tuple(z.truncated(z.degree) for z in (self, *others))
+            result.place = len(result.tape)
             result.tape.append(Step(inputs, result.truncated(result.degree), pull, op))
         return result
 
@@ -205,6 +202,20 @@ class Multicomplex:
 
     def __rmatmul__(self, other):
         return torch.matmul(other, self)
+
+    # in place: all that refer to this number see the change, as they do a tensor's
+
+    def __iadd__(self, other):
+        return self.assign(self + other)
+
+    def __isub__(self, other):
+        return self.assign(self - other)
+
+    def __imul__(self, other):
+        return self.assign(self * other)
+
+    def __itruediv__(self, other):
+        return self.assign(self / other)
 
     # comparisons look at the real part
 

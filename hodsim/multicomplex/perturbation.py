@@ -16,6 +16,7 @@ from hodsim import checks
 from hodsim.multicomplex.layout import Axes, Layout, Unit, broadcast, layout
 from hodsim.multicomplex.number import Multicomplex
 from hodsim.multicomplex.parameters import perturbed, vector_lanes
+from hodsim.multicomplex.reverse import SEED
 
 Function = Callable[[Tensor], Tensor]
 InputDirection = Tensor | Axes
@@ -49,7 +50,7 @@ def pass_through(f: Function, x: Tensor, directions: Sequence[Direction], *, h: 
     inputs, parameters = _split(f, x, directions)
     z = seed(x, inputs, h=h, parts=parts, collapse=collapse, tape=tape)
     if all(isinstance(a, Mapping) for a in directions):
-        z = z.like(z.rows[: z.layout.sizes[0]], 0)
+        z = Multicomplex(z.rows[: z.layout.sizes[0]], z.layout, 0, tape=tape, place=SEED)
     with perturbed(f, z.layout, parameters):
         return z, call(f, z)
 
@@ -137,7 +138,7 @@ def _stack(plan: Layout, x: Tensor, directions: Sequence[InputDirection], tape: 
         else:
             lanes = plan.lanes[index] if plan.h else a.shape[: max(a.dim() - x.dim(), 0)]
             rows.append(a.expand(*lanes, *x.shape).reshape(-1, *x.shape))
-    return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape)
+    return Multicomplex(rows[0] if len(rows) == 1 else torch.cat(rows), plan, 1 if plan.order else 0, seeded=seeded, tape=tape, place=SEED)
 
 
 def dense_axes(x: Tensor, directions: Sequence[InputDirection]) -> list[Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Number = Any    # a Multicomplex, whose module imports this one
+SEED = -1       # the place of the number that a pass begins with
 
 
 class Step(NamedTuple):
@@ -28,23 +29,24 @@ class Step(NamedTuple):
     pull: Callable[..., tuple]         # (adjoint of the output, *inputs) -> adjoints of the inputs
     op: Callable | None
 
-    @property
-    def curved(self) -> bool:
-        return self.op is not None and self.op is not F.linear
+
+def is_curved(step: Step) -> bool:
+    """Whether its second derivatives count (no property of Step: torch.compile of PyTorch 2.9 does not follow one of a tuple)."""
+    return step.op is not None and step.op is not F.linear
 
 
 def pull_back(tape: list[Step], output: Number, adjoint: Number, *, degree: int | None = None) -> dict[int, Number]:
-    """Adjoints of all numbers of a pass, by their keys. degree: of the inputs to use; 0 is plain backpropagation."""
-    adjoints = {output.key: adjoint}
+    """Adjoints of all numbers of a pass, by their places. degree: of the inputs to use; 0 is plain backpropagation."""
+    adjoints = {output.place: adjoint}
     for step in reversed(tape):
-        u = adjoints.get(step.output.key)
+        u = adjoints.get(step.output.place)
         if u is None:
             continue
         inputs = step.inputs if degree is None else tuple(z.truncated(degree) for z in step.inputs)
         for z, found in zip(step.inputs, step.pull(u, *inputs), strict=True):
-            key = z.key
-            known = adjoints.get(key) if key != step.output.key else None
-            adjoints[key] = found if known is None else known + found
+            if z.place is not None:                                  # None: a perturbed parameter
+                known = adjoints.get(z.place)
+                adjoints[z.place] = found if known is None else known + found
     return adjoints
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from hodsim.multicomplex import Axes, derivative, derivatives, hessian, jacobian, laplacian, left_contraction
 from hodsim.multicomplex.layout import constant_in_graphs
 
-compiles = pytest.mark.skipif(torch.__version__ < (2, 13), reason="torch.compile takes the engine from PyTorch 2.13 on")
+compiles = pytest.mark.skipif(torch.__version__ < (2, 9), reason="torch.compile takes the engine from PyTorch 2.9 on")
 
 FUNCTIONS = {
     "directional": lambda f, x, a: derivative(f, x, a, a, a),

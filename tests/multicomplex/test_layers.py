@@ -1,5 +1,7 @@
 """Every layer's rule against torch's own differentiation, and whole networks unmodified."""
 
+import operator
+
 import pytest
 import torch
 from multicomplex_oracles import central, gradient, nested
@@ -71,6 +73,23 @@ SHAPES = {
     "repeat": (ROWS, lambda t: t.repeat(2, 1, 1)), "mean": (IMAGE, lambda t: t.mean((2, 3)) + t.sum() + t.mean()),
     "addmm": (ROWS, lambda t: torch.addmm(random(2), t, random(6, 2))), "clamp": (ROWS, lambda t: t.clamp(-1, 0.5) * t),
 }
+
+
+def changed_by(function):
+    """What another name of a tensor sees of a function that changes it."""
+    def f(t):
+        other = t.sin()
+        same = other
+        function(other, t.cos() + 2)
+        return same * t
+
+    return f
+
+
+IN_PLACE = {
+    "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv, "+= number": lambda z, w: operator.iadd(z, 2.0),
+    "add_": lambda z, w: z.add_(w, alpha=3), "sub_": lambda z, w: z.sub_(w), "mul_": lambda z, w: z.mul_(w), "div_": lambda z, w: z.div_(w),
+}
 LABELS = torch.tensor([1, 4, 0])
 LOSSES = {
     "mse": lambda t: F.mse_loss(t, random(3, 6)), "mse sum": lambda t: F.mse_loss(t.sin(), random(3, 6), reduction="sum"),
@@ -88,7 +107,8 @@ LOSSES = {
     "kl": lambda t: F.kl_div(F.log_softmax(t, 1), random(3, 6).softmax(1), reduction="batchmean"), "l1": lambda t: F.l1_loss(t, random(3, 6)),
     "huber": lambda t: F.huber_loss(t, random(3, 6, seed=1), delta=0.7), "smooth l1": lambda t: F.smooth_l1_loss(t, random(3, 6), beta=0.5),
 }
-CASES = {**IMAGES, **NORMS, **PRODUCTS, **SHAPES, **{f"loss {name}": (ROWS, f) for name, f in LOSSES.items()}}
+CASES = {**IMAGES, **NORMS, **PRODUCTS, **SHAPES, **{f"in place {name}": (ROWS, changed_by(f)) for name, f in IN_PLACE.items()},
+         **{f"loss {name}": (ROWS, f) for name, f in LOSSES.items()}}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -281,7 +301,8 @@ def test_what_is_detached_is_a_constant_as_to_autograd():
 @pytest.mark.parametrize(("f", "message"), [
     (lambda t: F.dropout(t), "dropout in training mode"), (lambda t: F.softmax(t), "softmax has dim=None"),
     (lambda t: F.scaled_dot_product_attention(t, t, t, dropout_p=0.5), "dropout_p=0.5"),
-    (lambda t: torch.sum(t, dtype=torch.float32), "does not know .*dtype"), (lambda t: F.mse_loss(t, t, size_average=True), "deprecated"),
+    (lambda t: torch.sum(t, dtype=torch.float32), "does not know .*dtype"),
+    (lambda t: torch.zeros(3, 6).double().add_(t), "into a plain tensor"), (lambda t: F.mse_loss(t, t, size_average=True), "deprecated"),
 ])
 def test_what_is_not_supported_is_refused(f, message):
     with pytest.raises((NotImplementedError, ValueError), match=message):
