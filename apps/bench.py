@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from threadpoolctl import threadpool_limits
 
 from hodsim.apps.console import progress_bar, say
 
@@ -34,6 +35,7 @@ def bench(
     options: dict[str, Any] = {"data": data} if data else {}
     options |= {"full": True} if full else {}
     run = import_module(f"hodsim.benchmarks.{name}").run
+    threadpool_limits(1)  # of what has been loaded since the command line set out
     if "progress" in signature(run).parameters:
         with progress_bar(name) as options["progress"]:
             run(output, quick, **options)

@@ -1,52 +1,69 @@
-"""The `hodsim` command: one function a file, and the place where errors become sentences."""
+"""The `hodsim` command: one function a file, and the place where errors become sentences.
+
+Only the command that is asked for is imported: PyTorch and numba take seconds, which a help text or a misspelt word need not.
+"""
 
 from __future__ import annotations
 
+import platform
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import numpy as np
 import typer
 from rich.markup import escape
 from threadpoolctl import threadpool_limits
 
-from hodsim.apps.beam import beam
-from hodsim.apps.bench import bench
 from hodsim.apps.console import complain, say
-from hodsim.apps.export import export
-from hodsim.apps.init import init
-from hodsim.apps.mesh import mesh
-from hodsim.apps.report import report
-from hodsim.apps.simulate import simulate
-from hodsim.apps.snapshots import snapshots
-from hodsim.apps.train import train
-from hodsim.apps.view import view
-from hodsim.mesh import MeshNotice
-from hodsim.report.machine import environment
-from hodsim.solve import ConvergenceError
+
+COMMANDS = {
+    "mesh": "Look at a mesh file, make a beam, fill a closed surface, tidy a mesh.",
+    "beam": "Everything below for the beam that comes with hodsim: from mesh to report.",
+    "init": "Write the project file of a mesh, with every setting.",
+    "snapshots": "Simulate a sweep of load cases with the full model.",
+    "train": "Train the network on the snapshots.",
+    "simulate": "Run a model under a load, to a film, a table or files for other programs.",
+    "view": "Pull on a reduced body in a window.",
+    "report": "Compare the network with PCA and the full model on held-out loads.",
+    "export": "Write the decoder for other programs, by torch.export or as ONNX.",
+    "bench": "Measure hodsim side by side with installed peers.",
+}
 
 
 def _say_version(asked: bool) -> None:
     if asked:
-        made = environment()
-        print(*(f"{name} {made[name]}" for name in ("hodsim", "python", "torch", "numpy", "scipy", "numba")), sep=", ")
+        of_libraries = [f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "numba")]
+        print(f"hodsim {version('hodsim')}", f"python {platform.python_version()}", *of_libraries, sep=", ")
         raise typer.Exit
 
 
-app = typer.Typer(
-    name="hodsim",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (beam, init, snapshots, train, simulate, view, report, export, bench):
-    app.command()(command)
-app.add_typer(mesh)
+def program(*names: str) -> typer.Typer:
+    """The command line with the named commands; the others are in its list only."""
+    app = typer.Typer(
+        name="hodsim",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(hodsim)
+    for name, summary in COMMANDS.items():
+        command = getattr(import_module(f"hodsim.apps.{name}"), name) if name in names else _not_loaded
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, short_help=summary)
+        else:
+            app.command(name, short_help=summary)(command)
+    return app
 
 
-@app.callback()
+def _not_loaded() -> None:
+    raise AssertionError("a command is run that was not named")
+
+
 def hodsim(version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and exit.")] = False):
     """Reduced-order elastic simulation with high-order differentiable networks (HoD-Net). Start with `hodsim beam`."""
 
@@ -56,9 +73,10 @@ NO_MEMORY = "hodsim: there is not enough memory. What was finished is kept; a sm
 LEAST_ROOM = 256 << 20  # [B] of address space, below which compiled libraries may end the process before anything can be said
 
 
-def main() -> None:
-    """Run the command line; a user's mistake ends with one sentence and exit status 1, Ctrl-C with 130."""
+def run(app: Callable[[], None]) -> None:
+    """Run a command line; a user's mistake ends with one sentence and exit status 1, Ctrl-C with 130."""
     # matrices and networks here are small: several threads would only wait for one another, twice as slow alone, 40x on a busy machine
+    # (this is about the libraries that have been loaded)
     threadpool_limits(1)
     warnings.showwarning = _notice
     try:
@@ -68,18 +86,31 @@ def main() -> None:
         if ending.code == 130:  # which is what typer makes of a KeyboardInterrupt
             complain("stopped. What was finished is kept; the same command continues from there.")
         raise
-    except (ValueError, OSError, ModuleNotFoundError, ConvergenceError, FloatingPointError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         complain(_sentence(error))
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+    except MemoryError:
+        _say_no_memory()
+    except RuntimeError as error:
+        if any(words in str(error) for words in OUT_OF_MEMORY):
+            _say_no_memory()
+        from hodsim.solve import ConvergenceError
+
+        if not isinstance(error, ConvergenceError):
             raise
-        sys.stderr.write(NO_MEMORY)  # plainly: colours are imported when first used, which takes memory
+        complain(_sentence(error))
         sys.exit(1)
+
+
+def _say_no_memory() -> NoReturn:
+    sys.stderr.write(NO_MEMORY)  # plainly: colours are imported when first used, which takes memory
+    sys.exit(1)
 
 
 def _notice(message: Warning | str, category: type[Warning], *where: object) -> None:
     """What a mesh file made us leave out, in one line; other warnings are for programmers and go where they do in Python."""
+    from hodsim.mesh import MeshNotice
+
     if issubclass(category, MeshNotice):
         say(f"[yellow]notice[/] {escape(str(message))}")
     else:

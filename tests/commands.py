@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hodsim.apps.cli import main
+from hodsim.apps import main
 
 PROJECT = """
 mesh = "body.msh"

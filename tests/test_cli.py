@@ -136,6 +136,11 @@ def test_the_installed_script_runs():
     assert "Start with `hodsim beam`" in run.stdout
 
 
+def test_a_help_text_does_not_wait_for_the_libraries():
+    code = "import sys; from hodsim.apps import cli; cli.program(); sys.exit(bool({'torch', 'numba', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_version_is_said_with_those_of_the_libraries(tmp_path):
     run = hodsim("--version", folder=tmp_path)
     assert run.returncode == 0 and run.stdout.strip().splitlines() == [

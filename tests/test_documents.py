@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from hodsim.apps.cli import app
+from hodsim.apps.cli import program
 
 DOCS = Path(__file__).parents[1] / "docs"
 GALLERY = (DOCS / "gallery.md").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_the_gallery_shows_every_picture_and_film():
 @pytest.mark.parametrize("line", re.findall(r"^    hodsim (.*)", GALLERY, re.MULTILINE))
 def test_the_program_takes_the_commands_of_the_gallery(line, monkeypatch):
     monkeypatch.chdir(DOCS.parent)
-    command, words = get_command(app), shlex.split(line)
+    command, words = get_command(program(line.split()[0])), shlex.split(line)
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     command.make_context("hodsim", words)  # raises for words that it does not take

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typer import Typer
 from typer.models import OptionInfo
 
-from hodsim.apps.cli import app
+from hodsim.apps.cli import program
 from hodsim.project import Settings
 
 REGION = "all"  # a group of the study's mesh, for settings that each group may have of its own
@@ -39,7 +39,7 @@ def _numeric(section: type[BaseModel]) -> list[str]:
 
 def numeric_options(arguments: tuple[str, ...]) -> list[tuple[list[str], int]]:
     """The numeric options of a command, of which a call is given: the words of each before its numbers, and how many numbers."""
-    return _options(_function(app, arguments))
+    return _options(_function(program(arguments[0]), arguments))
 
 
 def _function(place: Typer, words: tuple[str, ...]) -> Callable:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hodsim.apps.cli import main
+from hodsim.apps import main
 
 LONGEST = 1800.0  # seconds: what takes longer hangs, on a machine with whatever other work
 

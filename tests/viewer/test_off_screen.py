@@ -15,7 +15,7 @@ from watching import SECONDS, blue, environment, keep, session
 def draw(model: Path | None, folder: Path, *arguments: object) -> None:
     """`hodsim view` without a display; of the model that comes with hodsim, if none is given."""
     named = [] if model is None else [str(model)]
-    command = [sys.executable, "-c", "from hodsim.apps.cli import main; main()", "view", *named, *map(str, arguments)]
+    command = [sys.executable, "-c", "from hodsim.apps import main; main()", "view", *named, *map(str, arguments)]
     run = subprocess.run(command, env=environment(None), cwd=folder, capture_output=True, text=True, timeout=2 * SECONDS)
     if "it needs EGL" in run.stderr:
         pytest.skip("needs EGL (Debian: libegl1, libgl1-mesa-dri)")

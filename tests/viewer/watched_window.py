@@ -9,7 +9,7 @@ import numpy as np
 import polyscope as ps
 import polyscope.imgui as imgui
 
-from hodsim.apps.cli import main
+from hodsim.apps import main
 from hodsim.viewer import window
 
 places: dict[str, list[float]] = {}  # label of a widget -> its rectangle in the window
