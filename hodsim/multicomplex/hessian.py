@@ -9,6 +9,8 @@ Where x enters by one layer W alone that is narrower than x, the sum is taken ov
 
 from __future__ import annotations
 
+from math import ceil
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,19 +82,27 @@ def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
-    """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N), for blocks of rows i and all j from there on."""
+    """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N), for blocks of rows i and all j from there on.
+
+    Two of the three factors are multiplied first, a_i a_j or weight_m a_i, whichever are fewer products."""
     n, m = a.shape[-2], weight.shape[-2]
 
     def rows(start: int, end: int) -> Tensor:
-        scaled = weight.unsqueeze(-2) * a[..., start:end, :].unsqueeze(-3)               # (*batch, M, block, units)
-        return (scaled.flatten(-3, -2) @ a[..., start:, :].mT).unflatten(-2, scaled.shape[-3:-1])
+        block, others = a[..., start:end, :], a[..., start:, :]
+        if n < 2 * m:
+            pairs = (block.unsqueeze(-2) * others.unsqueeze(-3)).flatten(-3, -2)         # (*batch, block x others, units)
+            return (weight @ pairs.mT).unflatten(-1, (end - start, n - start))
+        scaled = (weight.unsqueeze(-2) * block.unsqueeze(-3)).flatten(-3, -2)            # (*batch, M x block, units)
+        return (scaled @ others.mT).unflatten(-2, (m, end - start))
 
     return _mirrored([rows(start, end) for start, end in blocks(n, m)], n)
 
 
 def blocks(n: int, m: int) -> list[tuple[int, int]]:
-    """Ranges of rows i that are multiplied with all rows j from their start on: products large enough for a matrix multiplication to be fast."""
-    size = max(8, min(n, 1024 // m), n // 20)
+    """Ranges of rows i that are multiplied with all rows j from their start on: what is written out for a block stays in the cache.
+
+    In a graph they are eight at most, since each is compiled."""
+    size = max(1, 400 // n if n < 2 * m else 200 // m, ceil(n / 8) if torch.compiler.is_compiling() else 1)
     return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 

@@ -5,6 +5,8 @@ ReLU and its kin are C^0, ELU with alpha = 1 is C^1: higher derivatives through 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,14 +14,15 @@ from torch.nn import functional as F
 from hodsim.multicomplex.rules import elementwise, rule
 
 
-def _slope_at_a_bound(bound: float | Tensor) -> float:
+def _slope_at_a_bound(kind: Callable[[float], float | Tensor]) -> float:
     """Of torch's clamp: 1 up to version 2.13; from then on 0, and 1/2 where the bounds are tensors."""
-    x = torch.ones((), requires_grad=True)
-    (slope,) = torch.autograd.grad(x.clamp(max=bound), x)
+    with torch.inference_mode(False), torch.enable_grad():           # hodsim may be imported where there is no grad
+        x = torch.ones((), requires_grad=True)
+        (slope,) = torch.autograd.grad(x.clamp(max=kind(1.0)), x)
     return float(slope)
 
 
-AT_A_NUMBER, AT_A_TENSOR = _slope_at_a_bound(1.0), _slope_at_a_bound(torch.ones(()))
+AT_A_NUMBER, AT_A_TENSOR = _slope_at_a_bound(float), _slope_at_a_bound(torch.tensor)
 
 
 def pieces(x: Tensor, order: int, value: Tensor, slope: Tensor) -> list[Tensor]:

@@ -53,6 +53,12 @@ def test_one_compiled_function_serves_other_shapes(name, grown):
         torch.testing.assert_close(compiled(net, x, a), FUNCTIONS[name](net, x, a), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_the_engine_is_imported_where_torch_records_nothing(mode):
+    code = f"import torch\nwith torch.{mode}():\n    import hodsim.multicomplex as m; m.hessian(torch.sin, torch.ones(2))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_importing_the_engine_does_not_import_the_compiler():
     """Nor does a first derivative; either takes a second. The name of the mark for constants is torch's own."""
     code = ("import sys, torch, hodsim.multicomplex as m; x = torch.ones(3); m.derivative(torch.tanh, x, x, x);"
