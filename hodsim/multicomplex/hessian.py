@@ -4,6 +4,7 @@
 
 and for a product y = z w: A_z^T diag(lambda_m) A_w and its transpose. Every linear step drops out, so the graph may be any.
 N + M rows go through the network where pairs of inputs need N (N + 1) / 2; the sum itself is one product for each block of rows of D^2 f.
+Of a function that ends the network lambda_m is a unit vector, so that its share is one product of two numbers for each entry.
 Where x enters by one layer W alone that is narrower than x, the sum is taken over that layer's outputs: D^2 f = W^T (..) W.
 """
 
@@ -34,7 +35,9 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
         return None
     behind = next((k + 1 for k, step in enumerate(tape) if is_curved(step)), len(tape))       # no adjoint is asked for before that
     adjoints = pull_back(tape[behind:], out, output_axes(out), degree=0)
-    squares, products = [], []                                       # (lambda phi'', A) and (lambda, A_z, A_w)
+    m = out.shape[-1]
+    squares = [(x.new_zeros((*batch, m, 0)), x.new_zeros((*batch, n, 0)))]               # (lambda phi'', A)
+    products, last = [], None                                        # (lambda, A_z, A_w); phi'' A and A of the function that is f's output
     for step in curved:
         u = adjoints.get(step.output.place)
         if u is None:
@@ -43,13 +46,13 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
         lanes = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
         if len(lanes) == 1:
             second = step.op(step.inputs[0].real, 2)[2:]
-            if second:                                               # none: a piecewise linear step
+            if second and step.output.place == out.place:
+                last = tuple(a.movedim(0, -1) for a in (second[0] * lanes[0], lanes[0]))
+            elif second:                                             # none: a piecewise linear step
                 squares.append((_units(weight * second[0], batch), _units(lanes[0], batch)))
         else:
             products.append((_units(weight, batch), *(_units(a, batch) for a in lanes)))
-    total = x.new_zeros((*batch, out.shape[-1], n, n))
-    if squares:
-        total = _symmetric_sum(torch.cat([w for w, _ in squares], -1), torch.cat([a for _, a in squares], -1))
+    total = _symmetric_sum(torch.cat([w for w, _ in squares], -1), torch.cat([a for _, a in squares], -1), last)
     for weight, left, right in products:
         cross = (weight.unsqueeze(-2) * left.unsqueeze(-3)) @ right.mT.unsqueeze(-3)
         total = total + cross + cross.mT
@@ -81,13 +84,18 @@ def _units(lanes: Tensor, batch: torch.Size) -> Tensor:
     return lanes.reshape(len(lanes), *batch, -1).movedim(0, -2)
 
 
-def _symmetric_sum(weight: Tensor, a: Tensor) -> Tensor:
+def _symmetric_sum(weight: Tensor, a: Tensor, more: tuple[Tensor, Tensor] | None) -> Tensor:
     """sum over units u of weight[.., m, u] a[.., i, u] a[.., j, u], (*batch, M, N, N), for blocks of rows i and all j from there on.
 
-    Two of the three factors are multiplied first, a_i a_j or weight_m a_i, whichever are fewer products."""
+    Two of the three factors are multiplied first, a_i a_j or weight_m a_i, whichever are fewer products.
+    more: s and t, (*batch, M, N), whose s_mi t_mj (symmetric in i and j) is added."""
     n, m = a.shape[-2], weight.shape[-2]
 
     def rows(start: int, end: int) -> Tensor:
+        total = of_units(start, end)
+        return total if more is None else torch.addcmul(total, more[0][..., start:end].unsqueeze(-1), more[1][..., start:].unsqueeze(-2))
+
+    def of_units(start: int, end: int) -> Tensor:
         block, others = a[..., start:end, :], a[..., start:, :]
         if n < 2 * m:
             pairs = (block.unsqueeze(-2) * others.unsqueeze(-3)).flatten(-3, -2)         # (*batch, block x others, units)
