@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from commands import PROJECT, hodsim
-from hodsim.apps import train
+from hodsim.apps import cli, train
 from hodsim.mesh import TetMesh
 from hodsim.project import Project
 from hodsim.snapshots import Record
@@ -178,6 +178,15 @@ def test_an_option_that_is_no_number_is_named(folder, arguments, sentence):
     run = hodsim(*arguments, folder=folder)
     assert run.returncode == 1 and run.stderr.startswith(f"hodsim: {sentence}") and run.stderr.count("\n") == 1
     assert not list(folder.glob("none.*"))
+
+
+def test_a_library_without_room_at_the_start_ends_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "program", Mock(side_effect=ImportError("libtorch.so: failed to map segment from shared object")))
+    run = hodsim("mesh", folder=tmp_path)
+    assert run.returncode == 1 and run.stderr == "hodsim: there is not enough memory to start.\n"
+    monkeypatch.setattr(cli, "program", Mock(side_effect=ImportError("no such library")))
+    with pytest.raises(ImportError, match="no such library"):
+        hodsim("mesh", folder=tmp_path)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

@@ -27,7 +27,7 @@ def left_contraction(f: Function, x: Tensor, w: Tensor, *directions: Direction, 
 
     Lanes are those of the directions, then those of w: (L, M) with (K, N) gives all K L pairs. Directions may perturb parameters of f."""
     tape: list[Step] = []
-    _, out = pass_through(f, x, directions, h=h, tape=tape)
+    out = pass_through(f, x, directions, h=h, tape=tape)
     w = w.expand((*w.shape[: max(w.dim() - out.ndim, 0)], *out.shape))
     rows = w.reshape(1, -1, *out.shape).expand(out.layout.sizes[0], -1, *out.shape)
     adjoint = pull_back(tape, out, Multicomplex(rows, out.layout, 0)).get(SEED)

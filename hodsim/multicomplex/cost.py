@@ -69,8 +69,7 @@ def counts(f: Function, x: Tensor) -> Counts:
     """Counted on a tape of f at the first point of x."""
     tape: list[Step] = []
     with torch.no_grad():
-        z = seed(x[(slice(0, 1),) * (x.dim() - 1)], (), tape=tape)
-        out = call(f, z)
+        out = call(f, seed(x[(slice(0, 1),) * (x.dim() - 1)], (), tape=tape))
     work = [_multiply_adds(step) for step in tape]
     total = float(sum(work)) or 1.0
     curved: set[int] = set()
@@ -86,7 +85,7 @@ def counts(f: Function, x: Tensor) -> Counts:
             separable = separable and (len(step.inputs) == 1 or step.op is torch.mul)
     users = [(step, amount) for step, amount in zip(tape, work, strict=True) if any(used.place == SEED for used in step.inputs)]
     alone = len(users) == 1 and users[0][0].op is F.linear
-    return Counts(z.shape[-1], out.shape[-1], total, users[0][1] / total if alone else 0.0, behind / total,
+    return Counts(x.shape[-1], out.shape[-1], total, users[0][1] / total if alone else 0.0, behind / total,
                   users[0][0].output.shape[-1] if alone else None, units, separable)
 
 

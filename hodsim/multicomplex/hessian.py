@@ -46,9 +46,11 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
         lanes = [z.blocks()[1].expand(-1, *shape) for z in step.inputs]
         if len(lanes) == 1:
             second = step.op(step.inputs[0].real, 2)[2:]
-            if second and step.output.place == out.place:
+            if not second:                                           # a piecewise linear step
+                continue
+            if step.output.place == out.place:
                 last = tuple(a.movedim(0, -1) for a in (second[0] * lanes[0], lanes[0]))
-            elif second:                                             # none: a piecewise linear step
+            else:
                 squares.append((_units(weight * second[0], batch), _units(lanes[0], batch)))
         else:
             products.append((_units(weight, batch), *(_units(a, batch) for a in lanes)))

@@ -72,8 +72,10 @@ def in_place(function):
     return handler
 
 
-for plain, function in (("add", add), ("sub", sub), ("mul", mul), ("div", div)):
-    rule(getattr(Tensor, f"{plain}_"), getattr(Tensor, f"__i{plain}__"))(in_place(function))
+rule(Tensor.add_, Tensor.__iadd__)(in_place(add))
+rule(Tensor.sub_, Tensor.__isub__)(in_place(sub))
+rule(Tensor.mul_, Tensor.__imul__)(in_place(mul))
+rule(Tensor.div_, Tensor.__idiv__)(in_place(div))
 
 
 @rule(torch.lerp)

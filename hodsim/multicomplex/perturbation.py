@@ -36,15 +36,14 @@ def derivatives(f: Function, x: Tensor, *directions: Direction, h: float = 0.0, 
     collapse: give the highest part summed over its lanes (sum over k of D^2 f[a_k, a_k], a Laplacian) in place of each.
 
     Raises NotImplementedError for a torch function without a rule (rules.py says how to add one)."""
-    return pass_through(f, x, directions, h=h, parts=parts, collapse=collapse)[1]
+    return pass_through(f, x, directions, h=h, parts=parts, collapse=collapse)
 
 
 def pass_through(f: Function, x: Tensor, directions: Sequence[Direction], *, h: float = 0.0, parts: Sequence[tuple[int, ...]] | None = None,
-                 collapse: bool = False, tape: list | None = None) -> tuple[Multicomplex, Multicomplex]:
-    """The seeded input and the output of one pass, with f's parameters perturbed where directions say so."""
+                 collapse: bool = False, tape: list | None = None) -> Multicomplex:
+    """The output of one pass, with f's parameters perturbed where directions say so."""
     if not any(isinstance(a, (Mapping, tuple)) for a in directions):
-        z = seed(x, directions, h=h, parts=parts, collapse=collapse, tape=tape)
-        return z, call(f, z)
+        return call(f, seed(x, directions, h=h, parts=parts, collapse=collapse, tape=tape))
     if not isinstance(f, nn.Module):
         raise TypeError(f"a direction perturbs parameters of a function ({f!r}); expected f to be the module that owns them")
     inputs, parameters = _split(f, x, directions)
@@ -52,7 +51,7 @@ def pass_through(f: Function, x: Tensor, directions: Sequence[Direction], *, h: 
     if all(isinstance(a, Mapping) for a in directions):
         z = Multicomplex(z.rows[: z.layout.sizes[0]], z.layout, 0, tape=tape, place=SEED)
     with perturbed(f, z.layout, parameters):
-        return z, call(f, z)
+        return call(f, z)
 
 
 def _split(module: nn.Module, x: Tensor, directions: Sequence[Direction]) -> tuple[list[Tensor | Axes], list[Mapping | None]]:
