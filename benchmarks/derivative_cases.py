@@ -77,7 +77,7 @@ def rows(quick: bool, threads: tuple[int, ...]) -> list[tuple[Case, str, int]]:
         aim = case.net in PAPER and case.dtype == "float32"
         hessian, batched, third = case.quantity == "Hessian", case.batch == 64, case.quantity in ("D3f[a,b,c]", "w.D3f[a,b,.]")
         tier = 0 if hessian else 1 if batched else 2 if third else 3
-        slow = engine == "torch.func compiled"                       # minutes of compilation, and never the best peer
+        slow = engine == "torch.func compiled"                       # to compile, and not the best peer so far
         return (not aim or tier == 3 or slow, count != threads[0], not aim, slow, tier)
 
     found = [(case, engine, count) for count in threads for case in cases(quick) for engine in case.engines()
@@ -111,7 +111,8 @@ def problem(case: Case) -> Problem:
         torch.manual_seed(0)
         net = _network(case.net).to(getattr(torch, case.dtype)).requires_grad_(False)
         shape = (1, 28, 28) if case.net == CONV else (net[0].in_features,)
-        x, a, b, c = torch.randn(4, *(() if case.batch == 1 else (case.batch,)), *shape, dtype=getattr(torch, case.dtype))
+        points = torch.randn(4, *(() if case.batch == 1 else (case.batch,)), *shape, dtype=getattr(torch, case.dtype))
+        x, a, b, c = (t.clone() for t in points)                     # torch.compile fails on nested jvp along views
         w = torch.randn(10 if case.net == CONV else [k for k in net if isinstance(k, nn.Linear)][-1].out_features, dtype=x.dtype)
     return Problem(net, x, (a, b, c), w, floor(case, net) * case.batch)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,30 +19,41 @@ from torch import Tensor
 from hodsim.benchmarks.derivative_cases import Case, Problem, problem, ways
 from hodsim.benchmarks.derivative_peers import import_jax
 from hodsim.benchmarks.memory import peak, reset_peak
+from hodsim.storage import write_atomically
 
 PROBES = 4
 SIDE = 512
 ROUND = 0.05                                                         # seconds of calls between products
 
 
-def measured(case: Case, engine: str, threads: int, seconds: float) -> dict[str, Any]:
-    """The best of the engine's ways, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: its time
-    over that of the products that no method avoids, at the speed of square products around it; the result's `sketch`; all `ways`.
+def measured(case: Case, engine: str, threads: int, seconds: float, so_far: Path) -> dict[str, Any]:
+    """The engine's ways by name, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: its time
+    over that of the products that no method avoids, at the speed of square products around it; the result's `sketch`. Or {"error": why}.
 
-    {"error": why} where no way succeeds. first_s includes compilation, with nothing left from earlier processes."""
+    first_s includes compilation, with nothing left from earlier processes.
+    so_far: a file that holds the ways that have ended, as JSON, should the process not survive the next one."""
     threadpool_limits(threads)  # of torch, too
     jax = import_jax(threads) if engine in ("JAX jit", "folx") else None
     if jax is not None:
         jax.config.update("jax_enable_x64", case.dtype == "float64")
     elif engine in ("JAX jit", "folx"):
-        return {"error": f"{engine.split()[0]} is not installed"}
+        return {"": {"error": f"{engine.split()[0]} is not installed"}}
     at = problem(case)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, torch.no_grad():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         try:
-            tried = {name: _attempt(partial(way, at.x), seconds, at) for name, way in ways(case, engine, at, jax).items()}
+            to_try = ways(case, engine, at, jax)
         except ImportError as error:
-            return {"error": _sentence(error)}
+            return {"": {"error": _sentence(error)}}
+        tried = {}
+        for name, way in to_try.items():
+            tried[name] = _attempt(partial(way, at.x), seconds, at)
+            write_atomically(so_far, json.dumps(tried))
+    return tried
+
+
+def best_of(tried: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The fastest way's row with its name as `way` and the times of all `ways`; where none succeeded, what went wrong first."""
     found = {name: row for name, row in tried.items() if "ms" in row}
     if not found:
         return next(iter(tried.values()))
@@ -109,4 +122,4 @@ def difference(one: list[float], other: list[float]) -> float:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -11,7 +11,7 @@ from hodsim.benchmarks import derivatives as bench
 from hodsim.benchmarks.apart import apart
 from hodsim.benchmarks.derivative_cases import ENGINES, Case, cases, floor, problem, rows, ways
 from hodsim.benchmarks.derivative_targets import targets
-from hodsim.benchmarks.derivative_timing import difference, measured, sketch
+from hodsim.benchmarks.derivative_timing import best_of, difference, measured, sketch
 from hodsim.multicomplex import hessian
 
 SMALL = [Case("3->4 ELU", quantity, "float64", batch) for batch in (1, 5)
@@ -64,13 +64,25 @@ def test_rows_with_targets_come_first_and_none_twice():
     assert not any("compiled" in engine for _, engine, _ in rows(True, (1,)))
 
 
-def test_a_row_is_what_was_asked_for(monkeypatch):
+def test_a_row_is_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("hodsim.benchmarks.derivative_cases.WIDTH", 6)
     before = torch.get_num_threads()
-    row = measured(Case("3->4 ELU", "Jacobian"), "torch.func", 1, 0.0)
+    tried = measured(Case("3->4 ELU", "Jacobian"), "torch.func", 1, 0.0, tmp_path / "ways.json")
     torch.set_num_threads(before)
+    row = best_of(tried)
     assert row["ms"] > 0 and row["first_s"] > 0 and row["times_floor"] > 0
     assert set(row["ways"]) == {"jacfwd", "jacrev"} and row["way"] in row["ways"]
+    assert json.loads((tmp_path / "ways.json").read_text()) == tried
+
+
+def test_a_row_keeps_the_ways_that_had_ended_when_its_process_did(monkeypatch):
+    def ends_in_its_second_way(function, case, engine, threads, seconds, so_far, **_):
+        so_far.write_text(json.dumps({"first": _fake(case, engine)}))
+        raise RuntimeError("the process was ended")
+
+    monkeypatch.setattr(bench, "apart", ends_in_its_second_way)
+    row = bench._row(Case("3->4 ELU", "Jacobian"), "torch.func", 1, True, lambda: None)
+    assert row["way"] == "first" and row["ways"] == {"first": row["ms"], "the next": "the process was ended"}
 
 
 def _sleeps(seconds: float) -> str:
