@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def import_jax(threads: int):
     """JAX on so many threads, to be called in a process that has not imported it yet; None where it is not installed."""
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
+    os.environ["NPROC"] = str(threads)                               # flags of XLA no longer bound its CPU client's threads
     try:
         import jax
     except ImportError:

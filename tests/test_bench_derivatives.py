@@ -6,10 +6,12 @@ import time
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from hodsim.benchmarks import derivatives as bench
 from hodsim.benchmarks.apart import apart
 from hodsim.benchmarks.derivative_cases import ENGINES, Case, cases, floor, problem, rows, ways
+from hodsim.benchmarks.derivative_peers import import_jax
 from hodsim.benchmarks.derivative_targets import targets
 from hodsim.benchmarks.derivative_timing import best_of, difference, measured, sketch
 from hodsim.multicomplex import hessian
@@ -73,6 +75,26 @@ def test_a_row_is_what_was_asked_for(tmp_path, monkeypatch):
     assert row["ms"] > 0 and row["first_s"] > 0 and row["times_floor"] > 0
     assert set(row["ways"]) == {"jacfwd", "jacrev"} and row["way"] in row["ways"]
     assert json.loads((tmp_path / "ways.json").read_text()) == tried
+
+
+def _busy_cores(case: Case, engine: str) -> float:
+    """Processor seconds per second of calls."""
+    threadpool_limits(1)
+    at = problem(case)
+    (way,) = (way for name, way in ways(case, engine, at, import_jax(1)).items() if name in ("", "jacfwd"))
+    way(at.x)
+    start, processor = time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < 1:
+        way(at.x)
+    return (time.process_time() - processor) / (time.perf_counter() - start)
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize("engine", ["hodsim eager", "torch.func", "JAX jit"])
+def test_an_engine_on_one_thread_takes_one_core(engine):
+    if engine == "JAX jit":
+        pytest.importorskip("jax")
+    assert apart(_busy_cores, Case("200->200 ELU", "Jacobian", batch=64), engine) < 1.2
 
 
 def test_a_row_keeps_the_ways_that_had_ended_when_its_process_did(monkeypatch):
