@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jacfwd, jacrev, jvp, vmap
 
+from hodsim.benchmarks.derivative_peers import import_jax
+
 Way = Callable[[], float]
 
 
@@ -57,9 +59,8 @@ def autograd_loop(net: nn.Module, x: Tensor) -> float:
 
 def jax_ways(net: nn.Sequential, x: Tensor, beta: float) -> dict[str, Way]:
     """The same under jit, of a perceptron with ELU; none where JAX is not installed."""
-    try:
-        import jax
-    except ImportError:
+    jax = import_jax(torch.get_num_threads())
+    if jax is None:
         return {}
     numpy = jax.numpy
     linear = [m for m in net if isinstance(m, nn.Linear)]

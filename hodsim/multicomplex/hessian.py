@@ -34,7 +34,7 @@ def hessian_by_steps(f: Function, x: Tensor) -> Tensor | None:
     if any((len(step.inputs) > 1 and step.op is not torch.mul) or step.output.shape[: len(batch)] != batch for step in curved):
         return None
     behind = next((k + 1 for k, step in enumerate(tape) if is_curved(step)), len(tape))       # no adjoint is asked for before that
-    adjoints = pull_back(tape[behind:], out, output_axes(out), degree=0)
+    adjoints = pull_back(tape[behind:], out, output_axes(out), degree=0, kept={step.output.place for step in curved})
     m = out.shape[-1]
     squares = [(x.new_zeros((*batch, m, 0)), x.new_zeros((*batch, n, 0)))]               # (lambda phi'', A)
     products, last = [], None                                        # (lambda, A_z, A_w); phi'' A and A of the function that is f's output

@@ -10,7 +10,7 @@ one entry for each output that is pulled back, so a Jacobian is one walk. All of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -35,11 +35,15 @@ def is_curved(step: Step) -> bool:
     return step.op is not None and step.op is not F.linear
 
 
-def pull_back(tape: list[Step], output: Number, adjoint: Number, *, degree: int | None = None) -> dict[int, Number]:
-    """Adjoints of all numbers of a pass, by their places. degree: of the inputs to use; 0 is plain backpropagation."""
+def pull_back(tape: list[Step], output: Number, adjoint: Number, *, degree: int | None = None, kept: Collection[int] = ()) -> dict[int, Number]:
+    """Adjoints by their places: of what the pass began with and of the `kept` numbers, where they have one.
+
+    Of the others each is dropped when its step has been taken, so that a walk holds few at a time.
+    degree: of the inputs to use; 0 is plain backpropagation."""
     adjoints = {output.place: adjoint}
     for step in reversed(tape):
-        u = adjoints.get(step.output.place)
+        place = step.output.place
+        u = adjoints.get(place) if place in kept else adjoints.pop(place, None)
         if u is None:
             continue
         inputs = step.inputs if degree is None else tuple(z.truncated(degree) for z in step.inputs)

@@ -6,7 +6,7 @@ from allocation import allocated
 from multicomplex_oracles import DEVICES, perceptron
 from torch import nn
 
-from hodsim.multicomplex import Axes, derivatives
+from hodsim.multicomplex import Axes, derivatives, jacobian
 from hodsim.multicomplex.layout import composition
 
 BATCH, WIDTH = 64, 256
@@ -40,3 +40,12 @@ def test_a_hessian_holds_its_pairs_and_no_square():
     with torch.no_grad():
         assert derivatives(f, x, Axes(), Axes()).layout.rows == 1 + n + pairs
         assert allocated(lambda: derivatives(f, x, Axes(), Axes()).rows) <= (2 * pairs + 5 * (1 + n)) * ROW
+
+
+def test_a_walk_backward_holds_the_adjoints_of_one_step():
+    """An adjoint's rows before and after a step, and of each step of the pass what its slope is made of."""
+    layers, m = 7, 64
+    f = perceptron((WIDTH,) * layers + (m,), nn.Tanh()).requires_grad_(False)
+    x = torch.randn(BATCH, WIDTH, dtype=torch.float64)
+    with torch.no_grad():
+        assert allocated(lambda: jacobian(f, x, mode="backward")) <= (3 * m + 4 * layers) * ROW
