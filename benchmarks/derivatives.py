@@ -119,8 +119,9 @@ def table(report: dict[str, Any]) -> str:
     """Markdown."""
     machine = report["machine"]
     lines = [f"# Derivatives: {machine['processor']}, torch {machine['torch']}, {machine['date']}", "",
-             f"{report['rows']} of {report['rows_in_all']} rows are measured; `hodsim bench derivatives` goes on with the others."
-             + " Rough figures: a quick run." * report["quick"], ""]  # fmt: skip
+             f"{report['rows']} of {report['rows_in_all']} rows are measured"
+             + "; `hodsim bench derivatives` goes on with the others" * (report["rows"] < report["rows_in_all"])
+             + "." + " Rough figures: a quick run." * report["quick"], ""]  # fmt: skip
     if report["targets"]:
         lines += ["## Targets", "", "float32, one thread. A ratio is the other's time over hodsim's, each in multiples of that of the products.", "",
                   "| target | case | found | met |", "|---|---|---|---|"]  # fmt: skip
