@@ -35,8 +35,8 @@ def measured(case: Case, engine: str, threads: int, seconds: float, so_far: Path
     threadpool_limits(threads)  # of torch, too
     jax = None
     if engine in ("JAX jit", "folx"):
-        if hasattr(os, "sched_setaffinity"):                         # XLA's threads are its own: on the caller's core they answer a third sooner
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        if hasattr(os, "sched_getaffinity") and hasattr(os, "sched_setaffinity"):    # XLA's threads are its own: they answer a third sooner
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])       # on the caller's core
         jax = import_jax(threads)
         if jax is None:
             return {"": {"error": f"{engine.split()[0]} is not installed"}}

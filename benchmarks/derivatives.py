@@ -67,7 +67,7 @@ def _row(case: Case, engine: str, threads: int, quick: bool, waiting: Callable[[
             tried = apart(measured, case, engine, threads, 0.2 if quick else 1.0, so_far, waiting=waiting, limit=LIMIT,
                           preloaded=["torch", *BENCHMARK])  # fmt: skip
         except (TimeoutError, RuntimeError) as error:                # RuntimeError: the process was ended, for want of memory say
-            before = json.loads(so_far.read_text()) if so_far.exists() else {}
+            before = json.loads(so_far.read_text(encoding="utf-8")) if so_far.exists() else {}
             tried = {**before, "the next": {"error": str(error) or type(error).__name__}}
     return best_of(tried)
 
