@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,17 +20,18 @@ from hodsim.benchmarks.derivative_peers import import_jax
 from hodsim.benchmarks.memory import peak, reset_peak
 from hodsim.storage import write_atomically
 
+WAYS = "ways.json"
 PROBES = 4
 SIDE = 512
 ROUND = 0.05                                                         # seconds of calls between products
 
 
-def measured(case: Case, engine: str, threads: int, seconds: float, so_far: Path) -> dict[str, Any]:
+def measured(case: Case, engine: str, threads: int, seconds: float, folder: Path) -> dict[str, Any]:
     """The engine's ways by name, each timed for so many seconds: ms (median), interquartile_ms, first_s, peak_mib; times_floor: its time
     over that of the products that no method avoids, at the speed of square products around it; the result's `sketch`. Or {"error": why}.
 
     first_s includes compilation, with nothing left from earlier processes.
-    so_far: a file that holds the ways that have ended, as JSON, should the process not survive the next one."""
+    folder: an empty one, for what is compiled and for WAYS, the ways that have ended, should the process not survive the next one."""
     threadpool_limits(threads)  # of torch, too
     jax = None
     if engine in ("JAX jit", "folx"):
@@ -42,8 +42,8 @@ def measured(case: Case, engine: str, threads: int, seconds: float, so_far: Path
             return {"": {"error": f"{engine.split()[0]} is not installed"}}
         jax.config.update("jax_enable_x64", case.dtype == "float64")
     at = problem(case)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache, torch.no_grad():
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    with torch.no_grad():
         try:
             to_try = ways(case, engine, at, jax)
         except ImportError as error:
@@ -51,7 +51,7 @@ def measured(case: Case, engine: str, threads: int, seconds: float, so_far: Path
         tried = {}
         for name, way in to_try.items():
             tried[name] = _attempt(partial(way, at.x), seconds, at)
-            write_atomically(so_far, json.dumps(tried))
+            write_atomically(folder / WAYS, json.dumps(tried))
     return tried
 
 

@@ -23,7 +23,7 @@ from hodsim.benchmarks.apart import apart
 from hodsim.benchmarks.chart import png
 from hodsim.benchmarks.derivative_cases import ENGINES, Case, rows
 from hodsim.benchmarks.derivative_targets import targets
-from hodsim.benchmarks.derivative_timing import best_of, difference, measured
+from hodsim.benchmarks.derivative_timing import WAYS, best_of, difference, measured
 from hodsim.benchmarks.journal import circumstances, journal
 from hodsim.multicomplex import derivative
 from hodsim.report.machine import environment
@@ -61,13 +61,13 @@ def run(output: Path, quick: bool = False, progress: Progress | None = None, thr
 
 
 def _row(case: Case, engine: str, threads: int, quick: bool, waiting: Callable[[], Any]) -> dict[str, Any]:
-    with TemporaryDirectory() as folder:
-        so_far = Path(folder) / "ways.json"
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         try:
-            tried = apart(measured, case, engine, threads, 0.2 if quick else 1.0, so_far, waiting=waiting, limit=LIMIT,
+            tried = apart(measured, case, engine, threads, 0.2 if quick else 1.0, folder, waiting=waiting, limit=LIMIT,
                           preloaded=["torch", *BENCHMARK])  # fmt: skip
         except (TimeoutError, RuntimeError) as error:                # RuntimeError: the process was ended, for want of memory say
-            before = json.loads(so_far.read_text(encoding="utf-8")) if so_far.exists() else {}
+            before = json.loads((folder / WAYS).read_text(encoding="utf-8")) if (folder / WAYS).exists() else {}
             tried = {**before, "the next": {"error": str(error) or type(error).__name__}}
     return best_of(tried)
 
