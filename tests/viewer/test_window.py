@@ -235,7 +235,7 @@ def test_a_replay_does_in_a_window_what_was_recorded_without_one(model, screen, 
     try:
         end = window.until("it is over", lambda frame: frame["paused"], seconds=240)  # the step may have to be compiled first
         assert not end["replaying"] and end["time"] == pytest.approx(0.4)
-        np.testing.assert_allclose(end["tip"], player.bodies[0].place(player.tip), rtol=1e-12)    # sums in vectors: by where arrays lie
+        np.testing.assert_allclose(end["tip"], player.bodies[0].place(player.tip), rtol=1e-12)    # in another process: to rounding
         assert window.close() == 0
     finally:
         window.process.kill()
